@@ -1,0 +1,116 @@
+"""Each function body, run by ONNX Runtime, equals the float64 reference of its op."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+from tests.numerics import assert_close
+from trtbert.bodies import add_functions
+from trtbert.ops import DOMAIN, FUSED_OPS, OPSET
+
+ONNX_TYPE = {"float32": ir.DataType.FLOAT, "float16": ir.DataType.FLOAT16, "int32": ir.DataType.INT32}
+
+
+def run_op(name: str, overload: str, feeds: dict[str, np.ndarray], **attributes: Any) -> np.ndarray:
+    """Run one fused node alone, all inputs dynamic, on ONNX Runtime's CPU provider."""
+    inputs = [ir.Value(name=key, type=ir.TensorType(ONNX_TYPE[str(value.dtype)]), shape=ir.Shape([None] * value.ndim)) for key, value in feeds.items()]
+    node = ir.node(name, inputs, attributes, domain=DOMAIN, overload=overload)
+    node.outputs[0].name = "y"
+    node.outputs[0].shape = ir.Shape([None, None, None])
+    float_input = feeds.get("gamma", next(iter(feeds.values())))  # what gives the output its type
+    node.outputs[0].dtype = ONNX_TYPE[str(float_input.dtype)]
+    model = ir.Model(ir.Graph(inputs, node.outputs, nodes=[node], opset_imports={"": OPSET}, name="op"), ir_version=11)
+    add_functions(model)
+    proto = ir.to_proto(model)
+    onnx.checker.check_model(proto)
+    return onnxruntime.InferenceSession(proto.SerializeToString()).run(None, feeds)[0]
+
+
+def floats(rng: np.random.Generator, dtype: str, *shape: int) -> np.ndarray:
+    return rng.standard_normal(shape).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("num_heads,head_size,length", [(1, 8, 1), (3, 16, 17), (12, 32, 33), (2, 128, 64), (5, 24, 7)])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_attention(dtype: str, num_heads: int, head_size: int, length: int, has_bias: bool) -> None:
+    rng = np.random.default_rng(length)
+    mask = (rng.random((4, length)) < 0.6).astype(np.int32)
+    mask[0], mask[1], mask[1, -1] = 0, 0, 1  # nothing to attend to; left-padded
+    feeds = {"qkv": floats(rng, dtype, 4, length, 3 * num_heads * head_size), "mask": mask}
+    if has_bias:
+        feeds["bias"] = floats(rng, dtype, 1, num_heads, length, length)
+    attributes = {"num_heads": num_heads, "head_size": head_size, "scale": head_size**-0.5}
+    actual = run_op("FusedQkvAttention", "bias" if has_bias else "", feeds, **attributes)
+    assert (actual[0] == 0).all()
+    assert_close(actual, FUSED_OPS["FusedQkvAttention"].reference(*feeds.values(), **attributes), dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_attention_scores_do_not_overflow_before_they_are_scaled(dtype: str) -> None:
+    qkv = np.full((1, 3, 3 * 64), 80.0, dtype)  # q.k = 409,600, scaled 51,200
+    attributes = {"num_heads": 1, "head_size": 64, "scale": 0.125}
+    actual = run_op("FusedQkvAttention", "", {"qkv": qkv, "mask": np.ones((1, 3), np.int32)}, **attributes)
+    assert_close(actual, np.full((1, 3, 64), 80.0), dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("width", [1, 31, 32, 33, 768, 1023])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_skip_layer_norm(dtype: str, width: int, has_bias: bool) -> None:
+    rng = np.random.default_rng(width)
+    feeds = {
+        "x": floats(rng, dtype, 2, 5, width) * np.asarray(30, dtype),
+        "skip": floats(rng, dtype, 2, 5, width),
+        "gamma": floats(rng, dtype, width),
+        "beta": floats(rng, dtype, width),
+    }
+    if has_bias:
+        feeds["bias"] = floats(rng, dtype, width)
+    # width 1: x - mean is 0, so the epsilon decides and both sides must use the same one.
+    actual = run_op("FusedSkipLayerNorm", "bias" if has_bias else "", feeds, epsilon=1e-5)
+    assert_close(actual, FUSED_OPS["FusedSkipLayerNorm"].reference(*feeds.values(), epsilon=1e-5), dtype)
+
+
+def test_skip_layer_norm_takes_float32_beside_float16() -> None:
+    rng = np.random.default_rng(0)
+    feeds = {
+        "x": floats(rng, "float32", 1, 4, 32) * 1e6,
+        "skip": floats(rng, "float16", 1, 4, 32),
+        "gamma": floats(rng, "float16", 32),
+        "beta": floats(rng, "float16", 32),
+    }
+    actual = run_op("FusedSkipLayerNorm", "", feeds, epsilon=1e-12)
+    assert actual.dtype == np.float16
+    assert_close(actual, FUSED_OPS["FusedSkipLayerNorm"].reference(*feeds.values(), epsilon=1e-12), "float16")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_bias_gelu(dtype: str, approximate: str) -> None:
+    rng = np.random.default_rng(1)
+    feeds = {"x": floats(rng, dtype, 3, 7, 33) * np.asarray(3, dtype), "bias": floats(rng, dtype, 33)}
+    actual = run_op("FusedBiasGelu", "", feeds, approximate=approximate)
+    assert_close(actual, FUSED_OPS["FusedBiasGelu"].reference(*feeds.values(), approximate=approximate), dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("has_token_type", [False, True])
+def test_embed_layer_norm(dtype: str, has_token_type: bool) -> None:
+    rng = np.random.default_rng(2)
+    feeds = {
+        "input_ids": rng.integers(0, 50, (3, 9), dtype=np.int32),
+        "position_ids": np.arange(9, dtype=np.int32)[None],
+        "word": floats(rng, dtype, 50, 24),
+        "position": floats(rng, dtype, 16, 24),
+        "gamma": floats(rng, dtype, 24),
+        "beta": floats(rng, dtype, 24),
+    }
+    if has_token_type:
+        feeds |= {"token_type_ids": rng.integers(0, 2, (3, 9), dtype=np.int32), "token_type": floats(rng, dtype, 2, 24)}
+    actual = run_op("FusedEmbedLayerNorm", "token_type" if has_token_type else "", feeds, epsilon=1e-12)
+    assert_close(actual, FUSED_OPS["FusedEmbedLayerNorm"].reference(*feeds.values(), epsilon=1e-12), dtype)

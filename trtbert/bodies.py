@@ -1,0 +1,161 @@
+"""The ONNX function body of each fused op: what it computes, in standard ops, for any float type.
+
+Softmax, LayerNorm, GELU and the sums before them run in float32 inside; LayerNorms give the type of gamma, the others that
+of their first input. One body per op and set of optional inputs: the node's overload names the optional inputs it has.
+
+Suffixes: _f float32, _1 one axis put in front; B batch, S sequence, N heads, H head size.
+"""
+
+import functools
+
+import onnx
+import onnx.parser
+import onnx_ir as ir
+
+from trtbert.ops import (
+    DOMAIN,
+    DOMAIN_VERSION,
+    FUSED_BIAS_GELU,
+    FUSED_EMBED_LAYER_NORM,
+    FUSED_OPS,
+    FUSED_QKV_ATTENTION,
+    FUSED_SKIP_LAYER_NORM,
+    OPSET,
+)
+
+_LAYER_NORM = """
+  gamma_f = Cast <to = 1> (gamma)
+  beta_f = Cast <to = 1> (beta)
+  normed_f = LayerNormalization <axis = -1, epsilon: float = @epsilon, stash_type = 1> (total_f, gamma_f, beta_f)
+  y = CastLike (normed_f, gamma)
+"""
+
+_EMBED = """
+  word_BSD = Gather <axis = 0> (word, input_ids)
+  position_BSD = Gather <axis = 0> (position, position_ids)
+  word_f = Cast <to = 1> (word_BSD)
+  position_f = Cast <to = 1> (position_BSD)
+"""
+
+# q is scaled by the power of two next to `scale` (exact in every float type) and the scores by what is left, in float32:
+# neither can the scores overflow before they are scaled, nor is the scale itself rounded.
+_SCORES = """
+  num_heads_s = Constant <value_int: int = @num_heads> ()
+  head_size_s = Constant <value_int: int = @head_size> ()
+  scale_f = Constant <value_float: float = @scale> ()
+  zero = Constant <value_ints = [0]> ()
+  num_heads_1 = Unsqueeze (num_heads_s, zero)
+  head_size_1 = Unsqueeze (head_size_s, zero)
+  keep_three = Constant <value_ints = [0, 0, 3]> ()
+  split_shape = Concat <axis = 0> (keep_three, num_heads_1, head_size_1)
+  qkv_BS3NH = Reshape (qkv, split_shape)
+  qkv_3BNSH = Transpose <perm = [2, 0, 3, 1, 4]> (qkv_BS3NH)
+  i0 = Constant <value_int = 0> ()
+  i1 = Constant <value_int = 1> ()
+  i2 = Constant <value_int = 2> ()
+  q_BNSH = Gather <axis = 0> (qkv_3BNSH, i0)
+  k_BNSH = Gather <axis = 0> (qkv_3BNSH, i1)
+  v_BNSH = Gather <axis = 0> (qkv_3BNSH, i2)
+  two_f = Constant <value_float = 2.0> ()
+  log_scale_f = Log (scale_f)
+  log_two_f = Log (two_f)
+  log2_scale_f = Div (log_scale_f, log_two_f)
+  exponent_f = Floor (log2_scale_f)
+  power_f = Pow (two_f, exponent_f)
+  rest_f = Div (scale_f, power_f)
+  power = CastLike (power_f, qkv)
+  scaled_q_BNSH = Mul (q_BNSH, power)
+  k_BNHS = Transpose <perm = [0, 1, 3, 2]> (k_BNSH)
+  raw_BNSS = MatMul (scaled_q_BNSH, k_BNHS)
+  raw_f = Cast <to = 1> (raw_BNSS)
+  scores_f = Mul (raw_f, rest_f)
+"""
+
+# A finite lowest value: a wholly masked row then has no NaN, and its context is made 0.
+_CONTEXT = """
+  mask_BS = Cast <to = 9> (mask)
+  axes_12 = Constant <value_ints = [1, 2]> ()
+  mask_B11S = Unsqueeze (mask_BS, axes_12)
+  lowest_f = Constant <value_float = -3.4028234663852886e38> ()
+  masked_f = Where (mask_B11S, total_f, lowest_f)
+  probs_f = Softmax <axis = -1> (masked_f)
+  probs_BNSS = CastLike (probs_f, qkv)
+  context_BNSH = MatMul (probs_BNSS, v_BNSH)
+  context_BSNH = Transpose <perm = [0, 2, 1, 3]> (context_BNSH)
+  merged_shape = Constant <value_ints = [0, 0, -1]> ()
+  context_BSD = Reshape (context_BSNH, merged_shape)
+  mask_f = Cast <to = 1> (mask_BS)
+  one = Constant <value_ints = [1]> ()
+  any_B1 = ReduceMax <keepdims = 1> (mask_f, one)
+  any_B11 = Unsqueeze (any_B1, one)
+  any = CastLike (any_B11, qkv)
+  y = Mul (context_BSD, any)
+"""
+
+_BODIES: dict[tuple[str, str], str] = {
+    (FUSED_EMBED_LAYER_NORM.name, ""): _EMBED + "total_f = Add (word_f, position_f)" + _LAYER_NORM,
+    (FUSED_EMBED_LAYER_NORM.name, "token_type"): _EMBED
+    + """
+  type_BSD = Gather <axis = 0> (token_type, token_type_ids)
+  type_f = Cast <to = 1> (type_BSD)
+  typed_f = Add (word_f, type_f)
+  total_f = Add (typed_f, position_f)
+"""
+    + _LAYER_NORM,
+    (FUSED_QKV_ATTENTION.name, ""): _SCORES + "total_f = Identity (scores_f)" + _CONTEXT,
+    (FUSED_QKV_ATTENTION.name, "bias"): _SCORES
+    + """
+  bias_f = Cast <to = 1> (bias)
+  total_f = Add (scores_f, bias_f)
+"""
+    + _CONTEXT,
+    (FUSED_SKIP_LAYER_NORM.name, ""): """
+  x_f = Cast <to = 1> (x)
+  skip_f = Cast <to = 1> (skip)
+  total_f = Add (x_f, skip_f)
+"""
+    + _LAYER_NORM,
+    (FUSED_SKIP_LAYER_NORM.name, "bias"): """
+  x_f = Cast <to = 1> (x)
+  bias_f = Cast <to = 1> (bias)
+  skip_f = Cast <to = 1> (skip)
+  biased_f = Add (x_f, bias_f)
+  total_f = Add (biased_f, skip_f)
+"""
+    + _LAYER_NORM,
+    (FUSED_BIAS_GELU.name, ""): """
+  x_f = Cast <to = 1> (x)
+  bias_f = Cast <to = 1> (bias)
+  total_f = Add (x_f, bias_f)
+  gelu_f = Gelu <approximate: string = @approximate> (total_f)
+  y = CastLike (gelu_f, x)
+""",
+}
+
+
+@functools.cache
+def _function_proto(name: str, overload: str) -> onnx.FunctionProto:
+    op = FUSED_OPS[name]
+    inputs = op.inputs + (op.optional_inputs if overload else ())
+    proto = onnx.parser.parse_function(f"""
+<domain: "{DOMAIN}", overload: "{overload}", opset_import: ["" : {OPSET}]>
+{name} <{", ".join(op.attributes)}> ({", ".join(inputs)}) => (y)
+{{ {_BODIES[name, overload]} }}""")
+    proto.doc_string = (op.reference.__doc__ or "").strip()
+    return proto
+
+
+def function(name: str, overload: str) -> ir.Function:
+    """A new copy of the body of fused op `name` for the optional inputs that `overload` names ("" for none)."""
+    return ir.serde.deserialize_function(_function_proto(name, overload))
+
+
+def add_functions(model: ir.Model) -> None:
+    """Give `model` the body of every fused node in its graph, and no other."""
+    used = {(n.op_type, n.overload) for n in model.graph.all_nodes() if n.domain == DOMAIN}
+    for key in [key for key in model.functions if key[0] == DOMAIN]:
+        del model.functions[key]
+    for name, overload in sorted(used):
+        model.functions[DOMAIN, name, overload] = function(name, overload)
+    if used:
+        model.graph.opset_imports[DOMAIN] = DOMAIN_VERSION
