@@ -22,6 +22,7 @@ Widths = Mapping[int, int]
 """FFN width to keep, by layer."""
 
 _SIZES: dict[str, Any] = {
+    "vocab_size": 60,
     "num_hidden_layers": 2,
     "hidden_size": 48,
     "num_attention_heads": 3,
@@ -73,9 +74,7 @@ def make_checkpoint(folder: Path, architecture: str, *, task: Task = "feature-ex
     positions = config_overrides.get("max_position_embeddings", _SIZES["max_position_embeddings"])
     max_length = positions - FAMILIES[architecture].num_reserved_positions
     tokenizer = make_tokenizer(folder, architecture, max_length=max_length)
-    roles = FAMILIES[architecture].roles
-    ids = {f"{name}_token_id": tokenizer.token_to_id(roles[role]) for name, role in _ID_ROLES.items()}
-    options = {"vocab_size": tokenizer.get_vocab_size(), **ids, **_label_options(task), **config_overrides}
+    options = {"vocab_size": tokenizer.get_vocab_size(), **_label_options(task), **config_overrides}
     make_model(architecture, task=task, seed=seed, **options).save_pretrained(folder, safe_serialization=True)
     if task == "sentence-similarity":
         _write_sentence_transformers_modules(folder, config_overrides.get("hidden_size", _SIZES["hidden_size"]))
@@ -86,9 +85,10 @@ _ID_ROLES = {"pad": "pad", "bos": "cls", "eos": "sep", "cls": "cls", "sep": "sep
 
 
 def make_model(architecture: str, *, task: Task = "feature-extraction", seed: int = 0, **options: Any) -> Any:
-    """The model itself, in evaluation mode; `options` as the overrides of `make_checkpoint`."""
-    names = _RENAMED.get(architecture, {})
-    merged = {names.get(name, name): value for name, value in (_SIZES | _EXTRA.get(architecture, {}) | options).items()}
+    """The model itself, in evaluation mode; `options` as the overrides of `make_checkpoint`, and `attn_implementation`."""
+    names, roles = _RENAMED.get(architecture, {}), list(FAMILIES[architecture].roles)
+    ids = {f"{name}_token_id": roles.index(role) for name, role in _ID_ROLES.items()}
+    merged = {names.get(name, name): value for name, value in (_SIZES | ids | _EXTRA.get(architecture, {}) | options).items()}
     attention = merged.pop("attn_implementation", None)
     config = transformers.AutoConfig.for_model(architecture, **merged)
     chosen = {"attn_implementation": attention} if attention else {}
