@@ -1,10 +1,19 @@
 """A package folder: the manifest that describes it, written last and checked whole when it is opened."""
 
-from typing import Literal
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+import pydantic_core
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from trtbert import staging
 from trtbert.config import Precision, Profile, Runtime, Target
+from trtbert.errors import MissingRuntimeError, PackageError
 from trtbert.tasks import Task
 
 FORMAT_VERSION = 1
@@ -115,3 +124,136 @@ class Manifest(_Record):
     """Where the model came from: its name, and the sha256 of its weight file."""
     files: dict[str, str]
     """sha256 of every file of the package but this one."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package folder whose manifest was read and whose files were checked."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def engine_path(self) -> Path:
+        """Raises MissingRuntimeError for a build kit, whose engine is yet to be built."""
+        if self.manifest.engine is None:
+            advice = " ".join(self.manifest.notes)
+            raise MissingRuntimeError(
+                f"{self.path} is a build kit for {self.manifest.target} with no engine yet: build the engine on a machine with that GPU. {advice}"
+            )
+        return self.path / self.manifest.engine
+
+    @property
+    def tokenizer_path(self) -> Path:
+        return self.path / self.manifest.model.tokenizer.file
+
+    @property
+    def runtime(self) -> str:
+        return self.manifest.runtime
+
+    @property
+    def target(self) -> str:
+        return self.manifest.target
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return self.manifest.versions
+
+    @property
+    def compute_capability(self) -> str | None:
+        return self.manifest.compute_capability
+
+
+def open_package(path: Path | str, *, check_hashes: bool = True) -> Package:
+    """Read the manifest of the folder `path` and check every file it lists; nothing else in the folder is read.
+
+    `check_hashes=False` skips reading the files through. Raises PackageError for whatever is not as the manifest says.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise PackageError(f"{path} is no package: there is no such folder. Give a folder that `trtbert compile` wrote.")
+    manifest = _read_manifest(path)
+    for name, sha256 in manifest.files.items():
+        file = _listed_file(path, name)
+        if check_hashes and _sha256(file) != sha256:
+            raise PackageError(f"{name!r} in {path} was altered: its sha256 is not the one in {MANIFEST}. Compile the package again.")
+    used = (manifest.engine, manifest.onnx, manifest.model.tokenizer.file)
+    for name in used:
+        if name is not None and name not in manifest.files:
+            raise PackageError(f"{name!r} is not among the files that {path / MANIFEST} lists ({sorted(manifest.files)}). Compile again.")
+    return Package(path, manifest)
+
+
+def write_package(folder: Path, manifest: Manifest) -> Manifest:
+    """Write manifest.json, as the last file, with the sha256 of every file in `folder`; gives the manifest that was written."""
+    files = {file.relative_to(folder).as_posix(): _sha256(file) for file in _files(folder)}
+    manifest = manifest.model_copy(update={"files": dict(sorted(files.items()))})
+    temporary = folder / f".{MANIFEST}"
+    temporary.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    temporary.rename(folder / MANIFEST)
+    return manifest
+
+
+def staged(output: Path | str, force: bool = False) -> AbstractContextManager[Path]:
+    """A folder to write a package in, renamed to `output` on success only; see `trtbert.staging.staged`."""
+    return staging.staged(Path(output), force=force, is_replaceable=_is_package)
+
+
+def _is_package(path: Path) -> bool:
+    try:
+        _read_manifest(path)
+    except PackageError:
+        return False
+    return True
+
+
+def _read_manifest(path: Path) -> Manifest:
+    fields = _manifest_fields(path)
+    if (version := fields.get("format_version")) != FORMAT_VERSION:
+        raise PackageError(
+            f"{path / MANIFEST} has format version {version!r}; this trtbert reads version {FORMAT_VERSION}. Compile the package again, or install the trtbert that wrote it."
+        )
+    try:
+        return Manifest.model_validate(fields)
+    except ValidationError as error:
+        problems = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise PackageError(f"{path / MANIFEST} is not a manifest:\n{problems}\nCompile the package again.") from error
+
+
+def _manifest_fields(path: Path) -> dict[str, Any]:
+    file = path / MANIFEST
+    if not file.is_file():
+        raise PackageError(f"{path} is no package: it holds no {MANIFEST}. Give a folder that `trtbert compile` wrote.")
+    try:
+        fields = pydantic_core.from_json(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise PackageError(f"{file} cannot be read as JSON: {error}. Compile the package again.") from error
+    if not isinstance(fields, dict):
+        raise PackageError(f"{file} holds a JSON {type(fields).__name__}, not an object. Compile the package again.")
+    return fields
+
+
+def _listed_file(path: Path, name: str) -> Path:
+    """The file `name` of the package; PackageError when the name leads out of the folder or there is no such file."""
+    is_unsafe = not name or "\\" in name or "\0" in name or name.startswith("/") or not {".", ".."}.isdisjoint(name.split("/"))
+    if is_unsafe:
+        raise PackageError(f"{MANIFEST} of {path} names the file {name!r}; only plain relative names inside the folder are allowed.")
+    file = path / name
+    if not file.is_file():
+        raise PackageError(f"{path} is incomplete: the file {name!r} is missing. Copy the whole folder, or compile again.")
+    if not file.resolve().is_relative_to(path.resolve()):
+        raise PackageError(f"{name!r} in {path} is a link that leads out of the folder. Copy the file itself into the package.")
+    return file
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(folder):
+        yield from (Path(parent, name) for name in names if Path(parent, name) != folder / MANIFEST)
+
+
+def _sha256(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise PackageError(f"{file} cannot be read: {error.strerror}.") from error
