@@ -16,7 +16,7 @@ from trtbert.config import Precision, Profile, Runtime, Target
 from trtbert.errors import MissingRuntimeError, PackageError
 from trtbert.tasks import Task
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 MANIFEST = "manifest.json"
 
 
@@ -139,7 +139,7 @@ class Package:
         if self.manifest.engine is None:
             advice = " ".join(self.manifest.notes)
             raise MissingRuntimeError(
-                f"{self.path} is a build kit for {self.manifest.target} with no engine yet: build the engine on a machine with that GPU. {advice}"
+                f"{self.path} is a build kit for {self.manifest.target}, with no engine yet: build it on a machine with that GPU. {advice}"
             )
         return self.path / self.manifest.engine
 
@@ -178,9 +178,9 @@ def open_package(path: Path | str, *, check_hashes: bool = True) -> Package:
         if check_hashes and _sha256(file) != sha256:
             raise PackageError(f"{name!r} in {path} was altered: its sha256 is not the one in {MANIFEST}. Compile the package again.")
     used = (manifest.engine, manifest.onnx, manifest.model.tokenizer.file)
-    for name in used:
-        if name is not None and name not in manifest.files:
-            raise PackageError(f"{name!r} is not among the files that {path / MANIFEST} lists ({sorted(manifest.files)}). Compile again.")
+    for used_name in used:
+        if used_name is not None and used_name not in manifest.files:
+            raise PackageError(f"{used_name!r} is not among the files that {path / MANIFEST} lists ({sorted(manifest.files)}). Compile again.")
     return Package(path, manifest)
 
 
@@ -211,7 +211,8 @@ def _read_manifest(path: Path) -> Manifest:
     fields = _manifest_fields(path)
     if (version := fields.get("format_version")) != FORMAT_VERSION:
         raise PackageError(
-            f"{path / MANIFEST} has format version {version!r}; this trtbert reads version {FORMAT_VERSION}. Compile the package again, or install the trtbert that wrote it."
+            f"{path / MANIFEST} has format version {version!r}; this trtbert reads version {FORMAT_VERSION}. "
+            "Compile the package again, or install the trtbert that wrote it."
         )
     try:
         return Manifest.model_validate(fields)
