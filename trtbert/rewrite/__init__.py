@@ -1,0 +1,82 @@
+"""Stage `rewrite`: a graph of standard ops -> the same graph with fused nodes, their counts, and every miss with its reason."""
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from trtbert.architectures import ARCHITECTURES
+from trtbert.bodies import add_functions
+from trtbert.errors import FusionError
+from trtbert.ops import FUSED_BIAS_GELU, FUSED_EMBED_LAYER_NORM, FUSED_OPS, FUSED_QKV_ATTENTION, FUSED_SKIP_LAYER_NORM
+from trtbert.package import Unfused
+from trtbert.rewrite import attention, cleanup, embeddings, gelu, layer_norm
+from trtbert.rewrite.probe import Probe
+from trtbert.rewrite.rule import Missed, apply
+
+# (rule, the fused op that its misses count against), in the order they are applied.
+RULES = (
+    (gelu.canonical, FUSED_BIAS_GELU.name),
+    (layer_norm.canonical, FUSED_SKIP_LAYER_NORM.name),
+    (attention.rule, FUSED_QKV_ATTENTION.name),
+    (embeddings.rule, FUSED_EMBED_LAYER_NORM.name),
+    (layer_norm.rule, FUSED_SKIP_LAYER_NORM.name),
+    (gelu.rule, FUSED_BIAS_GELU.name),
+)
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """The fused model, how often each fused op was made, and every place where one was not."""
+
+    model: ir.Model
+    fusions: dict[str, int]
+    unfused: tuple[Unfused, ...]
+
+
+def rewrite(model: ir.Model, *, architecture: str, num_layers: int | None, allow_unfused: bool = False) -> Rewritten:
+    """Fuse `model` (opset 23, inputs of trtbert.tasks) and give it the function bodies of its fused nodes.
+
+    Raises FusionError where the architecture says that a fusion must fire and it did not, unless `allow_unfused`.
+    """
+    model = model.clone()
+    cleanup.fold(model)
+    probe = Probe(model.graph)
+    counts = dict.fromkeys(FUSED_OPS, 0)
+    misses: list[tuple[str, Missed]] = []
+    for rule, op in RULES:
+        count, missed = apply(rule, model, probe)
+        if rule.op in counts:
+            counts[rule.op] += count
+        misses += [(op, miss) for miss in missed]
+    cleanup.finish(model)
+    add_functions(model)
+    unfused = tuple(Unfused(rule=op, node=str(miss.node.name), reason=miss.reason) for op, miss in misses)
+    problems = _problems(architecture, num_layers, counts, unfused)
+    if problems and not allow_unfused:
+        raise FusionError(
+            "A fusion did not fire where it must:\n  "
+            + "\n  ".join(problems)
+            + "\nIf the unfused model is good enough for you, go on with --allow-unfused; the manifest then records it."
+        )
+    return Rewritten(model, counts, unfused)
+
+
+def _problems(architecture: str, num_layers: int | None, counts: dict[str, int], unfused: tuple[Unfused, ...]) -> list[str]:
+    """One line for each required fused op that is missing somewhere: how many of how many, and the nearest miss."""
+    known = ARCHITECTURES.get(architecture)
+    expected: dict[str, int | None] = {
+        FUSED_EMBED_LAYER_NORM.name: 1,
+        FUSED_QKV_ATTENTION.name: num_layers,
+        FUSED_SKIP_LAYER_NORM.name: None if num_layers is None else 2 * num_layers,
+        FUSED_BIAS_GELU.name: None,  # a model with ReLU has none
+    }
+    problems = []
+    for op, count in expected.items():
+        if known is not None and op in known.unfused:
+            continue
+        misses = [miss for miss in unfused if miss.rule == op]
+        total = max(count or 0, counts[op] + len(misses), 1 if op == FUSED_QKV_ATTENTION.name else 0)
+        if counts[op] < total:
+            nearest = f"node {misses[0].node!r}: {misses[0].reason}" if misses else "nothing in the graph looks like it"
+            problems.append(f"{op}: fused {counts[op]} of {total}; {nearest}")
+    return problems

@@ -1,0 +1,114 @@
+"""The graph executed on small inputs, every intermediate kept: what a rule proposes is proved on these numbers.
+
+Exporters write one formula in many ways. A rule therefore finds the pieces by walking the graph, and then shows that they
+compute what the fused op computes: `probe[value]` holds the value's array in each of several small runs.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+
+from trtbert.errors import UnsupportedError
+from trtbert.ops import OPSET
+from trtbert.rewrite.walk import constant
+from trtbert.tasks import ATTENTION_MASK, INPUT_IDS, INPUTS, TOKEN_TYPE_IDS
+
+Array = npt.NDArray[Any]
+
+# Batch, length and masks differ from run to run, and no two dimensions of a run are equal: a swapped axis shows. No row is
+# wholly masked: what a model computes there is not defined.
+_MASKS = (
+    np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [0, 1, 0, 1, 1]], np.int32),
+    np.array([[0, 0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1]], np.int32),
+)
+
+
+def run_node(node: ir.Node, inputs: Sequence[Array | None]) -> list[Array]:
+    """The outputs of one standard ONNX node."""
+    feeds = {str(value.name): np.asarray(array) for value, array in zip(node.inputs, inputs, strict=True) if value is not None}
+    # A model, not the bare node: ops that ONNX defines by a function (Gelu) need the types of their inputs.
+    typed = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape) for name, array in feeds.items()]
+    outputs = [onnx.ValueInfoProto(name=value.name) for value in node.outputs]
+    graph = helper.make_graph([ir.serde.serialize_node(node)], "node", typed, outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
+    return list(ReferenceEvaluator(model).run(None, feeds))
+
+
+class Probe(Mapping[ir.Value, tuple[Array, ...]]):
+    """Arrays of every value of a graph, one for each small run."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        runs = [_run(graph, feeds) for feeds in _feeds(graph)]
+        self._arrays = {value: tuple(run[value] for run in runs) for value in runs[0]}
+
+    def __getitem__(self, value: ir.Value) -> tuple[Array, ...]:
+        array = constant(value)
+        return self._arrays[value] if array is None else (array,) * len(_MASKS)
+
+    def __iter__(self) -> Any:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def alias(self, new: ir.Value, old: ir.Value) -> None:
+        """`new` was proved equal to `old`."""
+        self._arrays[new] = self[old]
+
+    def scalar(self, value: ir.Value) -> float | None:
+        """The number that `value` holds in every run, None if it is no single constant number."""
+        arrays = self[value]
+        if any(a.size != 1 for a in arrays) or len({float(a.reshape(())) for a in arrays}) != 1:
+            return None
+        return float(arrays[0].reshape(()))
+
+
+def _feeds(graph: ir.Graph) -> Iterable[dict[str, Array]]:
+    types = {value.name: value.dtype for value in graph.inputs}
+    unknown = set(types) - set(INPUTS)
+    if unknown:
+        raise UnsupportedError(f"The graph has the inputs {sorted(map(str, unknown))}; an encoder has only {list(INPUTS)}.")
+    num_types = min((rows for v in graph.inputs if v.name == TOKEN_TYPE_IDS for rows in _table_rows(v)), default=2)
+    for seed, mask in enumerate(_MASKS):
+        rng = np.random.default_rng(seed)
+        arrays = {
+            INPUT_IDS: rng.integers(3, 12, mask.shape),
+            ATTENTION_MASK: mask,
+            TOKEN_TYPE_IDS: rng.integers(0, min(num_types, 2), mask.shape),
+        }
+        yield {name: arrays[name].astype(dtype.numpy()) for name, dtype in types.items() if name and dtype}
+
+
+def _table_rows(value: ir.Value) -> Iterable[int]:
+    """Rows of every table that is looked up by `value`, also behind a Cast."""
+    for node, index in value.uses():
+        if node.op_type == "Cast":
+            yield from _table_rows(node.outputs[0])
+        elif node.op_type == "Gather" and index == 1 and node.inputs[0] is not None and node.inputs[0].shape is not None:
+            rows = node.inputs[0].shape[0]
+            if isinstance(rows, int):
+                yield rows
+
+
+def _run(graph: ir.Graph, feeds: dict[str, Array]) -> dict[ir.Value, Array]:
+    arrays: dict[ir.Value, Array] = {value: feeds[str(value.name)] for value in graph.inputs}
+    with np.errstate(all="ignore"):  # log(0) in the buckets of a relative position, masked scores
+        for node in graph:
+            _run_into(arrays, node)
+    return arrays
+
+
+def _run_into(arrays: dict[ir.Value, Array], node: ir.Node) -> None:
+    if node.domain != "" or any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
+        raise UnsupportedError(
+            f"Node {node.name!r} ({node.domain}::{node.op_type}) is control flow or no standard op; give the plain float32 export."
+        )
+    inputs = [None if v is None else arrays[v] if v in arrays else constant(v) for v in node.inputs]
+    for value, array in zip(node.outputs, run_node(node, inputs), strict=False):
+        arrays[value] = np.asarray(array)
