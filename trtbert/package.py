@@ -180,7 +180,7 @@ def open_package(path: Path | str, *, check_hashes: bool = True) -> Package:
     used = (manifest.engine, manifest.onnx, manifest.model.tokenizer.file)
     for used_name in used:
         if used_name is not None and used_name not in manifest.files:
-            raise PackageError(f"{used_name!r} is not among the files that {path / MANIFEST} lists ({sorted(manifest.files)}). Compile again.")
+            raise PackageError(f"{path / MANIFEST} does not list {used_name!r} among its files {sorted(manifest.files)}. Compile again.")
     return Package(path, manifest)
 
 

@@ -1,0 +1,6 @@
+"""Texts -> answers, from a package, with no compile-time library."""
+
+from trtbert.predictor.predictor import Predictor, load
+from trtbert.predictor.tokens import load_tokenizer, make_feeds, tokenize
+
+__all__ = ["Predictor", "load", "load_tokenizer", "make_feeds", "tokenize"]

@@ -1,0 +1,161 @@
+"""question-answering: a question and a context -> the spans of the context that answer it, long contexts in overlapping windows."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Encoding, Tokenizer
+
+from trtbert.errors import ConfigError, InputError
+from trtbert.predictor.encoder import Encoder
+from trtbert.predictor.options import check_number
+from trtbert.runtime import Array
+
+Example = tuple[str, str]
+"""A question and its context."""
+
+_MASKED = -10000.0
+"""The logit of a token that cannot be in an answer, as `transformers` has it."""
+_NOTHING_FOUND = {"score": 0.0, "start": 0, "end": 0, "answer": ""}
+
+
+@dataclass(frozen=True)
+class _Options:
+    top_k: int
+    max_answer_len: int
+    align_to_words: bool
+
+    @property
+    def num_candidates(self) -> int:
+        """More than are asked for: several may be one answer once they are aligned to words."""
+        return self.top_k * 2 + 10 if self.align_to_words else self.top_k
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """The best spans of one window: token indices and scores, and the score of no answer."""
+
+    starts: Array
+    ends: Array
+    scores: Array
+    null_score: float
+
+
+def examples_from(inputs: Any, question: Any, context: Any) -> Any:
+    """`inputs`, or {"question", "context"} of the keywords: two texts, two lists of one length, or several questions on one context."""
+    if question is None and context is None:
+        return inputs
+    if inputs is not None or question is None or context is None:
+        raise InputError("Give question= and context= together, or one list of {'question', 'context'}.")
+    if isinstance(question, str):
+        return {"question": question, "context": context}
+    contexts = [context] * len(question) if isinstance(context, str) else context
+    if len(contexts) != len(question):
+        raise InputError(f"question and context must have one length, got {len(question)} and {len(contexts)}.")
+    return [{"question": q, "context": c} for q, c in zip(question, contexts, strict=True)]
+
+
+def find_answers(
+    encoder: Encoder,
+    examples: Sequence[Example],
+    *,
+    top_k: int = 1,
+    max_answer_len: int = 15,
+    handle_impossible_answer: bool = False,
+    doc_stride: int | None = None,
+    max_seq_len: int | None = None,
+    align_to_words: bool = True,
+) -> list[Any]:
+    """{"score", "start", "end", "answer"} for each example, start and end as characters of the context; with top_k > 1 a list of them.
+
+    A context longer than `max_seq_len` tokens (384, or the model's maximum) goes through in windows that overlap by `doc_stride`
+    tokens (128, or half a window). The scores are those of `transformers` 4: start and end probabilities multiplied, per window.
+    """
+    options = _Options(check_number("top_k", top_k), check_number("max_answer_len", max_answer_len), align_to_words)
+    length, stride = _window_sizes(encoder, max_seq_len, doc_stride)
+    windows, owners = [], []
+    for owner, example in enumerate(examples):
+        for window in _windows(encoder.tokenizer, example, length, stride):
+            windows.append(window)
+            owners.append(owner)
+    spans = {i: _best_spans(row["start_logits"], row["end_logits"], windows[i], options) for i, row in encoder.rows(windows)}
+    found: dict[int, list[int]] = defaultdict(list)
+    for index, owner in enumerate(owners):
+        found[owner].append(index)
+    results = []
+    for owner, (_, context) in enumerate(examples):
+        answers = _answers(context, [(windows[i], spans[i]) for i in found[owner]], align_to_words)
+        if handle_impossible_answer:
+            answers.append({"score": min(spans[i].null_score for i in found[owner]), "start": 0, "end": 0, "answer": ""})
+        answers = sorted(answers, key=lambda answer: -answer["score"])[:top_k]
+        results.append(answers if top_k > 1 else (answers or [dict(_NOTHING_FOUND)])[0])
+    return results
+
+
+def _window_sizes(encoder: Encoder, max_seq_len: int | None, doc_stride: int | None) -> tuple[int, int]:
+    length = min(encoder.max_length, 384 if max_seq_len is None else check_number("max_seq_len", max_seq_len))
+    stride = min(length // 2, 128) if doc_stride is None else check_number("doc_stride", doc_stride, at_least=0)
+    room = length - encoder.tokenizer.num_special_tokens_to_add(is_pair=True) - 2  # A token of the question, and one of the context.
+    if stride > room:
+        if doc_stride is not None or room < 0:
+            raise ConfigError(f"doc_stride {stride} leaves no room in windows of {length} tokens; choose at most {max(room, 0)}.")
+        stride = room
+    return length, stride
+
+
+def _windows(tokenizer: Tokenizer, example: Example, length: int, stride: int) -> Iterator[Encoding]:
+    """The question with each part of the context; a question that leaves no room for more than `stride` tokens is cut."""
+    question, context = (_tokenize_alone(tokenizer, text) for text in example)
+    room = length - tokenizer.num_special_tokens_to_add(is_pair=True)
+    question.truncate(room - stride - 1)
+    context.truncate(room - len(question), stride=stride)
+    for part in [context, *context.overflowing]:
+        yield tokenizer.post_process(question, part)
+
+
+def _tokenize_alone(tokenizer: Tokenizer, text: str) -> Encoding:
+    """The tokens of one text without special tokens."""
+    return tokenizer.encode(text, add_special_tokens=False)
+
+
+def _best_spans(start_S: Array, end_S: Array, window: Encoding, options: _Options) -> _Spans:
+    is_context = np.array(window.sequence_ids, dtype=object) == 1
+    is_cls = (np.array(window.ids) == window.ids[0]) & np.array(window.special_tokens_mask, bool)
+    start, end = (_softmax(np.where(is_context | is_cls, logits, _MASKED)) for logits in (start_S, end_S))
+    null_score = float(start[0] * end[0])
+    scores_SS = np.tril(np.triu(np.outer(np.where(is_context, start, 0), np.where(is_context, end, 0))), options.max_answer_len - 1)
+    flat = scores_SS.ravel()
+    num = min(options.num_candidates, flat.size)
+    best = np.argpartition(-flat, num - 1)[:num]
+    best = best[np.argsort(-flat[best], kind="stable")]
+    best = best[flat[best] > 0]
+    starts, ends = np.unravel_index(best, scores_SS.shape)
+    return _Spans(starts, ends, flat[best], null_score)
+
+
+def _softmax(logits_S: Array) -> npt.NDArray[np.float64]:
+    exponents = np.exp(logits_S.astype(np.float64) - logits_S.max())
+    return np.asarray(exponents / exponents.sum(), np.float64)
+
+
+def _answers(context: str, windows: Iterable[tuple[Encoding, _Spans]], align_to_words: bool) -> list[dict[str, Any]]:
+    """One answer for each text that was found, whatever its case; the scores of its spans are added."""
+    answers: dict[str, dict[str, Any]] = {}
+    for window, spans in windows:
+        for first, last, score in zip(spans.starts.tolist(), spans.ends.tolist(), spans.scores.tolist(), strict=True):
+            start, end = _characters(window, first, last, align_to_words)
+            text = context[start:end]
+            known = answers.setdefault(text.lower(), {"score": 0.0, "start": start, "end": end, "answer": text})
+            known["score"] += score
+    return list(answers.values())
+
+
+def _characters(window: Encoding, first: int, last: int, align_to_words: bool) -> tuple[int, int]:
+    """Characters of the context from token `first` to token `last`, out to the whole words where the tokenizer knows words."""
+    words = (window.token_to_word(first), window.token_to_word(last)) if align_to_words else (None, None)
+    places = [None if word is None else window.word_to_chars(word, sequence_index=1) for word in words]
+    start, end = places[0] or window.offsets[first], places[1] or window.offsets[last]
+    return start[0], end[1]

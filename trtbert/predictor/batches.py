@@ -1,0 +1,44 @@
+"""Lengths of texts -> batches of about equal lengths that the profiles of an engine take."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trtbert.config import Profile
+
+MAX_PADDED_TOKENS = 4096
+"""Most tokens of one batch, padding included: enough to keep any device busy, little enough to stay in memory."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Which texts run together, the length in tokens they are padded to, and the rows to fill up to."""
+
+    indices: tuple[int, ...]
+    length: int
+    num_rows: int
+
+
+def plan_batches(lengths: Sequence[int], profiles: Sequence[Profile], *, max_tokens: int = MAX_PADDED_TOKENS) -> list[Batch]:
+    """Sort by length, longest first, and cut into batches of at most `max_tokens` padded tokens that fit a profile."""
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    batches = []
+    while order:
+        profile = _choose_profile(lengths[order[0]], len(order), profiles)
+        length = max(lengths[order[0]], profile.seq_len.min if profile and profile.seq_len else 1)
+        most = max(1, max_tokens // length)
+        if profile is not None:
+            most = min(profile.batch_size.max, max(most, profile.batch_size.min))
+        indices, order = order[:most], order[most:]
+        batches.append(Batch(tuple(indices), length, max(len(indices), profile.batch_size.min if profile else 1)))
+    return batches
+
+
+def longest_length(profiles: Sequence[Profile], max_length: int) -> int:
+    """The longest text, in tokens, that the model and one of its profiles take."""
+    return min(max_length, max((p.seq_len.max if p.seq_len else max_length for p in profiles), default=max_length))
+
+
+def _choose_profile(length: int, num_texts: int, profiles: Sequence[Profile]) -> Profile | None:
+    """Of the profiles that take the length, one that needs no filling up, with the largest batch; None for an engine without any."""
+    fitting = [profile for profile in profiles if profile.seq_len is None or length <= profile.seq_len.max]
+    return max(fitting, key=lambda p: (p.batch_size.min <= num_texts, p.batch_size.max), default=None)

@@ -1,0 +1,48 @@
+"""A package's tokenizer and engine together: texts -> the rows of the model's outputs, in batches, without their padding."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from tokenizers import Encoding
+
+from trtbert.package import Package
+from trtbert.predictor.batches import MAX_PADDED_TOKENS, longest_length, plan_batches
+from trtbert.predictor.tokens import Text, load_tokenizer, make_feeds, real_tokens, tokenize
+from trtbert.runtime import Array, Runtime
+from trtbert.tasks import TASKS
+
+_MAX_OUTPUT_VALUES = 2**26
+"""Most numbers in one output of a batch (256 MiB): a large vocabulary makes smaller batches."""
+
+
+class Encoder:
+    """Holds no state between calls; may be used from several threads."""
+
+    def __init__(self, package: Package, runtime: Runtime) -> None:
+        self.facts = package.manifest.model
+        self.runtime = runtime
+        self._profiles = package.manifest.profiles
+        self.max_length = longest_length(self._profiles, self.facts.max_length)
+        is_cut = self.facts.task != "question-answering"  # There, long contexts are cut into windows.
+        self.tokenizer = load_tokenizer(package.tokenizer_path, max_length=self.max_length if is_cut else None)
+        self._is_per_token = "sequence" in TASKS[self.facts.task].shape
+        self._max_tokens = MAX_PADDED_TOKENS
+        if self._is_per_token:
+            widths = [size for output in self.facts.outputs for size in output.shape[2:] if isinstance(size, int)]
+            self._max_tokens = min(MAX_PADDED_TOKENS, _MAX_OUTPUT_VALUES // math.prod(widths))
+
+    def tokenize(self, texts: Sequence[Text]) -> list[Encoding]:
+        return tokenize(self.tokenizer, texts)
+
+    def rows(self, encodings: Sequence[Encoding]) -> Iterator[tuple[int, dict[str, Array]]]:
+        """The index of each encoding with its row of every output, batch by batch; per-token outputs come without padding.
+
+        A row is a view of its batch: copy what is to outlive the loop.
+        """
+        lengths = [len(encoding) for encoding in encodings]
+        for batch in plan_batches(lengths, self._profiles, max_tokens=self._max_tokens):
+            members = [encodings[index] for index in batch.indices]
+            outputs = self.runtime.run(make_feeds(members, self.facts, length=batch.length, num_rows=batch.num_rows))
+            for row, index in enumerate(batch.indices):
+                tokens = real_tokens(lengths[index], batch.length, self.facts)
+                yield index, {name: output[row, tokens] if self._is_per_token else output[row] for name, output in outputs.items()}
