@@ -1,0 +1,195 @@
+"""A checkpoint with fewer heads or FFN neurons than config.json says -> a model class whose layers have the sizes of the weights."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from trtbert.errors import InputError
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Names:
+    """The module names inside a layer of one family."""
+
+    attention: str
+    """The module that holds the projections and their sizes."""
+    qkv: tuple[str, str, str]
+    out: str
+    up: str
+    down: str
+
+
+_BERT = _Names(
+    attention="attention.self", qkv=("query", "key", "value"), out="attention.output.dense", up="intermediate.dense", down="output.dense"
+)
+_NAMES: dict[str, _Names] = {
+    "albert": _Names(attention="attention", qkv=("query", "key", "value"), out="attention.dense", up="ffn", down="ffn_output"),
+    "bert": _BERT,
+    "camembert": _BERT,
+    "distilbert": _Names(
+        attention="attention", qkv=("q_lin", "k_lin", "v_lin"), out="attention.out_lin", up="ffn.lin1", down="ffn.lin2"
+    ),
+    "electra": _BERT,
+    "mpnet": _Names(attention="attention.attn", qkv=("q", "k", "v"), out="attention.attn.o", up="intermediate.dense", down="output.dense"),
+    "roberta": _BERT,
+    "xlm-roberta": _BERT,
+}
+_LAYER = re.compile(r"(?:^|\.)(?:encoder\.layer|transformer\.layer|albert_layers)\.(\d+)$")
+
+
+def sized_class(model_class: type[Any], config: Any, weights: Mapping[str, torch.Tensor]) -> type[Any]:
+    """A subclass of `model_class` whose layers are as wide as the tensors in `weights` are; the class itself where none is narrower.
+
+    Raises InputError, from its constructor, for shapes that no pruning of whole heads or neurons gives.
+    """
+    if config.model_type not in _NAMES:
+        return model_class
+
+    class Sized(model_class):  # type: ignore[misc]
+        def __init__(self, config: Any, *args: Any, **options: Any) -> None:
+            super().__init__(config, *args, **options)
+            _Resizer(self, config, weights).run()
+
+    Sized.__name__, Sized.__qualname__ = model_class.__name__, model_class.__qualname__
+    Sized.__module__ = model_class.__module__
+    return Sized
+
+
+class _Resizer:
+    """Makes the linear modules of one model as wide as its weights."""
+
+    def __init__(self, model: Any, config: Any, weights: Mapping[str, torch.Tensor]) -> None:
+        self.model, self.config, self.names = model, config, _NAMES[config.model_type]
+        prefix = f"{model.base_model_prefix}."
+        self.shapes = {name.removeprefix(prefix): tuple(tensor.shape) for name, tensor in weights.items()}
+        self.prefix = prefix
+        self.head_size = config.hidden_size // config.num_attention_heads
+        self.removed = {int(layer): sorted(heads) for layer, heads in (getattr(config, "pruned_heads", None) or {}).items()}
+
+    def run(self) -> None:
+        layers = [(name, module) for name, module in self.model.named_modules() if _LAYER.search(name)]
+        self._check_ffn(layers)
+        num_bias_heads = self._resize_position_bias()
+        for index, (name, layer) in enumerate(layers):
+            self._resize_attention(index, name, layer, num_bias_heads)
+            self._resize_ffn(name, layer)
+
+    def _shape(self, name: str) -> Shape | None:
+        return self.shapes.get(name.removeprefix(self.prefix))
+
+    def _check_ffn(self, layers: list[tuple[str, nn.Module]]) -> None:
+        shapes = [shape for name, _ in layers if (shape := self._shape(f"{name}.{self.names.up}.weight"))]
+        widths, expected = {shape[0] for shape in shapes}, self._ffn_width()
+        if len(widths) == 1 and widths != {expected}:
+            name = f"{layers[0][0]}.{self.names.up}.weight"
+            raise InputError(
+                f"config.json disagrees with the weights: {name} is {shapes[0]}, where intermediate_size {expected} asks for "
+                f"{(expected, shapes[0][1])}, and so in every layer. Set intermediate_size (hidden_dim) to {shapes[0][0]} in config.json."
+            )
+
+    def _ffn_width(self) -> int:
+        return int(getattr(self.config, "hidden_dim", None) or self.config.intermediate_size)
+
+    def _resize_position_bias(self) -> int | None:
+        """MPNet: the number of heads that the position bias of all layers has."""
+        bias = next((m for name, m in self.model.named_modules() if name.endswith("relative_attention_bias")), None)
+        shape = next((shape for name, shape in self.shapes.items() if name.endswith("relative_attention_bias.weight")), None)
+        if bias is None or shape is None or len(shape) != 2:
+            return None
+        if shape[0] == bias.num_embeddings and shape[1] < bias.embedding_dim:
+            bias.embedding_dim = shape[1]
+            bias.weight = nn.Parameter(bias.weight.new_empty(shape))
+        return shape[1]
+
+    def _resize_attention(self, index: int, name: str, layer: nn.Module, num_bias_heads: int | None) -> None:
+        full, names = self.config.num_attention_heads, self.names
+        tensors = [f"{name}.{names.attention}.{part}.weight" for part in names.qkv]
+        shapes = [self._shape(tensor) for tensor in tensors]
+        out = f"{name}.{names.out}.weight"
+        if None in (*shapes, self._shape(out)):
+            return  # the tensors that are missing are reported together after loading
+        self._check_attention(dict(zip(tensors, shapes, strict=True)), out)
+        assert shapes[0] is not None
+        rows = shapes[0][0]
+        num_heads = rows // self.head_size
+        removed = self.removed.get(index, [])
+        if removed and num_heads != full - len(removed):
+            raise InputError(
+                f"config.json disagrees with the weights: pruned_heads names {len(removed)} of {full} heads of layer {index}, but {tensors[0]} is "
+                f"{shapes[0]}, which is {num_heads} heads of {self.head_size}. Correct pruned_heads in config.json, or take it out."
+            )
+        if num_heads < full:
+            self._narrow_attention(layer, rows)
+        if num_bias_heads is not None and num_heads != num_bias_heads:
+            kept = [head for head in range(full) if head not in removed]
+            self._select_position_bias(layer.get_submodule(names.attention), kept, num_heads, num_bias_heads, tensors[0])
+
+    def _check_attention(self, shapes: Mapping[str, Shape | None], out: str) -> None:
+        """Whole heads, not more than config.json says, the same of q, k and v, and as many columns behind them."""
+        hidden, size = self.config.hidden_size, self.head_size
+        first = next(iter(shapes.values()))
+        for tensor, shape in shapes.items():
+            is_whole = shape is not None and len(shape) == 2 and shape[1] == hidden and 0 < shape[0] <= hidden and shape[0] % size == 0
+            if not is_whole or shape != first:
+                raise InputError(
+                    f"config.json disagrees with the weights: {tensor} is {shape}, where hidden_size {hidden} and num_attention_heads "
+                    f"{self.config.num_attention_heads} ask for {(hidden, hidden)}, or fewer rows in whole heads of {size}, the same for query, "
+                    f"key and value (the first is {first}). Correct config.json, or prune whole heads."
+                )
+        if first is not None and self._shape(out) != (hidden, first[0]):
+            raise InputError(
+                f"config.json disagrees with the weights: {out} is {self._shape(out)}, where the {first[0]} rows of query, key and value ask for "
+                f"{(hidden, first[0])}. Prune the output projection together with its heads."
+            )
+
+    def _narrow_attention(self, layer: nn.Module, rows: int) -> None:
+        attention = layer.get_submodule(self.names.attention)
+        for part in self.names.qkv:
+            _resize(attention.get_submodule(part), out_features=rows)
+        _resize(layer.get_submodule(self.names.out), in_features=rows)
+        for attribute, value in (("num_attention_heads", rows // self.head_size), ("n_heads", rows // self.head_size), ("all_head_size", rows)):
+            if hasattr(attention, attribute):
+                setattr(attention, attribute, value)
+
+    def _select_position_bias(self, attention: nn.Module, kept: list[int], num_heads: int, num_bias_heads: int, tensor: str) -> None:
+        if len(kept) != num_heads or num_bias_heads != self.config.num_attention_heads:
+            raise InputError(
+                f"{tensor} has {num_heads} heads, but the relative-position bias that all layers share has {num_bias_heads}, and the file does not "
+                f'say which heads were kept. Name the removed ones in config.json: "pruned_heads": {{"layer": [heads]}}.'
+            )
+
+        def select(module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            if options.get("position_bias") is not None:
+                return args, options | {"position_bias": options["position_bias"][:, kept]}
+            return (*args[:2], args[2][:, kept], *args[3:]), options
+
+        attention.register_forward_pre_hook(select, with_kwargs=True)
+
+    def _resize_ffn(self, name: str, layer: nn.Module) -> None:
+        up, down = f"{name}.{self.names.up}.weight", f"{name}.{self.names.down}.weight"
+        up_shape, down_shape = self._shape(up), self._shape(down)
+        if up_shape is None or down_shape is None:
+            return
+        hidden, full = self.config.hidden_size, self._ffn_width()
+        width = up_shape[0]
+        if up_shape != (width, hidden) or down_shape != (hidden, width) or not 0 < width <= full:
+            raise InputError(
+                f"config.json disagrees with the weights: {up} is {up_shape} and {down} is {down_shape}, where hidden_size {hidden} and "
+                f"intermediate_size {full} ask for {(full, hidden)} and {(hidden, full)}, or both narrower by the same neurons. Correct config.json."
+            )
+        _resize(layer.get_submodule(self.names.up), out_features=width)
+        _resize(layer.get_submodule(self.names.down), in_features=width)
+
+
+def _resize(linear: nn.Module, *, in_features: int | None = None, out_features: int | None = None) -> None:
+    assert isinstance(linear, nn.Linear)
+    linear.in_features, linear.out_features = in_features or linear.in_features, out_features or linear.out_features
+    linear.weight = nn.Parameter(linear.weight.new_empty(linear.out_features, linear.in_features))
+    if linear.bias is not None:
+        linear.bias = nn.Parameter(linear.bias.new_empty(linear.out_features))

@@ -1,0 +1,113 @@
+"""A checkpoint folder -> its tensors: nothing is unpickled but plain tensors, and nothing is copied that can be mapped."""
+
+import hashlib
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from trtbert.errors import InputError
+from trtbert.export.json_file import read_json
+
+_FORMATS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_LFS_POINTER = b"version https://git-lfs"
+_CONVERT = "Convert the checkpoint to safetensors: model.save_pretrained(folder, safe_serialization=True)."
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Every tensor of a checkpoint by its name in the file."""
+
+    state: dict[str, torch.Tensor]
+    files: tuple[Path, ...]
+
+    def sha256(self) -> str:
+        """Of the weight files, one after the other in the order of their names."""
+        digest = hashlib.sha256()
+        for path in self.files:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+
+def read_weights(folder: Path) -> Weights:
+    """Read the safetensors (one file or shards), else pytorch_model.bin as plain tensors; InputError says what is wrong."""
+    files = _weight_files(folder)
+    state: dict[str, torch.Tensor] = {}
+    for path in files:
+        state |= _read_file(path)
+    if not state:
+        raise InputError(f"{files[0]} holds no tensors. Download it or save the model again.")
+    for name, tensor in state.items():
+        _check_tensor(name, tensor, files)
+    return Weights(state, files)
+
+
+def _weight_files(folder: Path) -> tuple[Path, ...]:
+    found = next((folder / name for name in _FORMATS if (folder / name).is_file()), None)
+    if found is None:
+        others = sorted(p.name for p in folder.iterdir() if p.suffix in {".h5", ".msgpack", ".bin", ".pt", ".ckpt", ".safetensors"})
+        raise InputError(
+            f"{folder} holds no weights: one of {', '.join(_FORMATS)} is needed"
+            + (f", but there is only {', '.join(others)}. {_CONVERT}" if others else ". Copy the weight file into the folder.")
+        )
+    return _shards(found) if found.name.endswith(".index.json") else (found,)
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InputError(f"{index} has no weight_map, so the shards are not known. Download it or save the model again.")
+    names = sorted({str(name) for name in weight_map.values()})
+    if outside := [name for name in names if Path(name).name != name]:
+        raise InputError(f"{index} names shards outside its folder: {outside}. Only plain file names are allowed.")
+    if missing := [name for name in names if not (index.parent / name).is_file()]:
+        raise InputError(f"{len(missing)} of {len(names)} shards that {index.name} names are missing: {', '.join(missing[:3])}. Download them.")
+    return tuple(index.parent / name for name in names)
+
+
+def _read_file(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_LFS_POINTER))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}. Check the file and its permissions.") from error
+    if head == _LFS_POINTER:
+        raise InputError(f"{path} is a Git LFS pointer, not the weights. Run 'git lfs pull' in the folder it was cloned into.")
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_plain_tensors(path)
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError, ValueError, RuntimeError) as error:
+        size = path.stat().st_size
+        raise InputError(f"{path} ({size} bytes) is not a whole safetensors file: {error}. Download it or save the model again.") from error
+
+
+def _read_plain_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, AttributeError, ImportError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"{path} was refused, and nothing in it was run: it is damaged, or a pickle of more than plain tensors ({reason[:200]}). {_CONVERT}"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) and isinstance(k, str) for k, v in state.items()):
+        raise InputError(f"{path} is not a state dict: names and tensors are expected, got {type(state).__name__}. {_CONVERT}")
+    return state
+
+
+def _check_tensor(name: str, tensor: torch.Tensor, files: tuple[Path, ...]) -> None:
+    if tensor.is_floating_point() and tensor.numel() and not torch.isfinite(tensor).all():
+        bad = int((~torch.isfinite(tensor)).sum())
+        raise InputError(
+            f"The tensor {name!r} in {', '.join(p.name for p in files)} holds {bad} NaN or infinite values of {tensor.numel()}. "
+            "The training that wrote it diverged or the file is damaged; use an earlier checkpoint."
+        )
