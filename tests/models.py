@@ -74,7 +74,7 @@ def make_checkpoint(folder: Path, architecture: str, *, task: Task = "feature-ex
     positions = config_overrides.get("max_position_embeddings", _SIZES["max_position_embeddings"])
     max_length = positions - FAMILIES[architecture].num_reserved_positions
     tokenizer = make_tokenizer(folder, architecture, max_length=max_length)
-    options = {"vocab_size": tokenizer.get_vocab_size(), **_label_options(task), **config_overrides}
+    options = {"vocab_size": tokenizer.get_vocab_size(), **config_overrides}
     make_model(architecture, task=task, seed=seed, **options).save_pretrained(folder, safe_serialization=True)
     if task == "sentence-similarity":
         _write_sentence_transformers_modules(folder, config_overrides.get("hidden_size", _SIZES["hidden_size"]))
@@ -88,7 +88,8 @@ def make_model(architecture: str, *, task: Task = "feature-extraction", seed: in
     """The model itself, in evaluation mode; `options` as the overrides of `make_checkpoint`, and `attn_implementation`."""
     names, roles = _RENAMED.get(architecture, {}), list(FAMILIES[architecture].roles)
     ids = {f"{name}_token_id": roles.index(role) for name, role in _ID_ROLES.items()}
-    merged = {names.get(name, name): value for name, value in (_SIZES | ids | _EXTRA.get(architecture, {}) | options).items()}
+    values = _SIZES | ids | _EXTRA.get(architecture, {}) | _label_options(task) | options
+    merged = {names.get(name, name): value for name, value in values.items()}
     attention = merged.pop("attn_implementation", None)
     config = transformers.AutoConfig.for_model(architecture, **merged)
     chosen = {"attn_implementation": attention} if attention else {}
