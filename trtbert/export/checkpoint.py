@@ -22,7 +22,7 @@ from trtbert.export.finish import RAW_OUTPUTS, Raw, finish
 from trtbert.export.pruned import sized_class
 from trtbert.export.sentence_transformers import encoder_folder, has_pooling, max_seq_length, sentence_head
 from trtbert.export.source import Feeds, Source
-from trtbert.export.tokenizer import check_vocabulary, write_tokenizer
+from trtbert.export.tokenizer import read_tokenizer, write_tokenizer
 from trtbert.export.weights import read_weights
 from trtbert.ops import OPSET
 from trtbert.tasks import ATTENTION_MASK, INPUT_IDS, TASKS, TOKEN_TYPE_IDS, Task
@@ -36,15 +36,15 @@ def load_checkpoint(folder: Path, config: CompileConfig, tokenizer_output: Path)
     hf = hf_config.read_config(model_folder)
     task = config.task if config.task != "auto" else _task(folder, hf)
     head = sentence_head(folder, config.pooling) if task == "sentence-similarity" else ()
-    tokenizer = write_tokenizer(_tokenizer_folder(folder, model_folder, config), tokenizer_output)
+    tokenizer = read_tokenizer(_tokenizer_folder(folder, model_folder, config))
     weights = read_weights(model_folder)
     with _quiet():
         model = _load_model(hf, task, weights.state)
-        check_vocabulary(tokenizer, model.get_input_embeddings().num_embeddings)
+        tokenizer_facts = write_tokenizer(tokenizer, tokenizer_output, num_rows=model.get_input_embeddings().num_embeddings)
         options = hf.to_dict()
         limits = (
             hf_config.max_positions(options),
-            tokenizer.model_max_length,
+            tokenizer.max_length,
             max_seq_length(model_folder) if task == "sentence-similarity" else None,
         )
         max_length = min(limit for limit in limits if limit is not None)
@@ -57,7 +57,7 @@ def load_checkpoint(folder: Path, config: CompileConfig, tokenizer_output: Path)
         task=task,
         head=head,
         max_length=max_length,
-        tokenizer=tokenizer.facts,
+        tokenizer=tokenizer_facts,
         fingerprint={"name": folder.resolve().name, "sha256": weights.sha256(), **versions},
     )
 
@@ -203,18 +203,20 @@ def _export(module: _RawModule, names: list[str], max_length: int) -> ir.Model:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep torch's and transformers' progress bars and notes off the terminal; our own checks say what matters."""
-    log, torch_log = transformers.utils.logging, logging.getLogger("torch.onnx")
-    verbosity, level, has_bar = log.get_verbosity(), torch_log.level, log.is_progress_bar_enabled()
+    """Keep the progress bars and notes of the libraries off the terminal; our own checks say what matters."""
+    log, loggers = transformers.utils.logging, [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    verbosity, levels, has_bar = log.get_verbosity(), [logger.level for logger in loggers], log.is_progress_bar_enabled()
     log.set_verbosity(logging.CRITICAL)
     log.disable_progress_bar()
-    torch_log.setLevel(logging.ERROR)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         log.set_verbosity(verbosity)
-        torch_log.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         if has_bar:
             log.enable_progress_bar()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from trtbert.errors import InputError
@@ -17,44 +18,61 @@ logger = logging.getLogger(__name__)
 TOKENIZER = "tokenizer.json"
 _VOCABULARIES = (TOKENIZER, "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model")
 _PAD_TOKENS = ("[PAD]", "<pad>")
+_NO_LIMIT = 1_000_000
+"""transformers writes a huge number where a tokenizer has no limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenizer:
-    """The facts a package records, and two numbers that the export checks the model against."""
+    """A tokenizer as it was read."""
 
-    facts: TokenizerFacts
-    model_max_length: int | None
-    largest_id: int
+    folder: Path
+    fast: Any
+    """transformers' tokenizer, in its fast form."""
+    own_tokens: frozenset[str] | None
+    """What tokenizer.json itself holds; None where there was none."""
+
+    @property
+    def max_length(self) -> int | None:
+        length = self.fast.model_max_length
+        return length if length < _NO_LIMIT else None
 
 
-def write_tokenizer(folder: Path, output: Path) -> Tokenizer:
-    """Convert the tokenizer in `folder` (also a slow one) into `output`, with tokenizer_config.json and config.json.
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """Read the tokenizer in `folder`, converting a slow one; InputError where there is none or it cannot be read."""
+    fast = _load(folder)
+    path = folder / TOKENIZER
+    own = frozenset(tokenizers.Tokenizer.from_file(str(path)).get_vocab()) if path.is_file() else None
+    return Tokenizer(folder=folder, fast=fast, own_tokens=own)
 
-    Raises InputError where there is none or it cannot be read.
+
+def write_tokenizer(tokenizer: Tokenizer, output: Path, *, num_rows: int) -> TokenizerFacts:
+    """Write tokenizer.json, tokenizer_config.json and config.json into `output`.
+
+    Raises InputError where the tokenizer gives ids that a word embedding of `num_rows` rows does not have.
     """
-    tokenizer = _load(folder)
-    output.mkdir(parents=True, exist_ok=True)
-    backend = tokenizer.backend_tokenizer
+    backend = tokenizer.fast.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    (output / TOKENIZER).write_text(backend.to_str(), encoding="utf-8")
+    content = json.loads(backend.to_str())
+    outside = {token: index for token, index in tokenizer.fast.get_vocab().items() if index >= num_rows}
+    _check_vocabulary(tokenizer, outside, num_rows)
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] not in outside]
+    output.mkdir(parents=True, exist_ok=True)
+    (output / TOKENIZER).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     for name in ("tokenizer_config.json", "config.json"):
-        if (folder / name).is_file():
-            _copy_without_code(folder / name, output / name)
-    return Tokenizer(
-        facts=_facts(tokenizer, folder),
-        model_max_length=tokenizer.model_max_length if tokenizer.model_max_length < 1_000_000 else None,
-        largest_id=max(tokenizer.get_vocab().values()),
-    )
+        if (tokenizer.folder / name).is_file():
+            _copy_without_code(tokenizer.folder / name, output / name)
+    return _facts(tokenizer, len(tokenizer.fast.get_vocab()) - len(outside))
 
 
-def check_vocabulary(tokenizer: Tokenizer, num_rows: int) -> None:
-    """InputError where the tokenizer gives ids that the word embedding of `num_rows` rows does not have."""
-    if tokenizer.largest_id >= num_rows:
+def _check_vocabulary(tokenizer: Tokenizer, outside: dict[str, int], num_rows: int) -> None:
+    # transformers adds tokens of its own to some families' tokenizers (camembert's <s>NOTUSED): those are dropped, not refused.
+    added = set(tokenizer.fast.get_added_vocab()) - (tokenizer.own_tokens or frozenset())
+    if outside.keys() - (added if tokenizer.own_tokens else set()):
         raise InputError(
-            f"The tokenizer does not belong to this model: it gives ids up to {tokenizer.largest_id}, but the word embedding has only "
-            f"{num_rows} rows. Use the tokenizer that the model was trained with."
+            f"The tokenizer in {tokenizer.folder} does not belong to this model: it gives ids up to {max(outside.values())}, but the word "
+            f"embedding has only {num_rows} rows. Use the tokenizer that the model was trained with."
         )
 
 
@@ -80,21 +98,27 @@ def _load(folder: Path) -> Any:
     return tokenizer
 
 
-def _facts(tokenizer: Any, folder: Path) -> TokenizerFacts:
-    vocabulary = tokenizer.get_vocab()
-    pad = tokenizer.pad_token_id
-    if pad is None:
-        pad = next((vocabulary[token] for token in _PAD_TOKENS if token in vocabulary), None)
-    if pad is None:
-        raise InputError(f"The tokenizer in {folder} has no padding token. Add one: \"pad_token\": \"[PAD]\" in tokenizer_config.json.")
+def _facts(tokenizer: Tokenizer, vocab_size: int) -> TokenizerFacts:
+    fast = tokenizer.fast
     return TokenizerFacts(
         file=TOKENIZER,
-        pad_token_id=pad,
-        pad_token_type_id=tokenizer.pad_token_type_id,
-        padding_side=tokenizer.padding_side,
-        mask_token_id=tokenizer.mask_token_id,
-        vocab_size=len(vocabulary),
+        pad_token_id=_pad_token_id(tokenizer),
+        pad_token_type_id=fast.pad_token_type_id,
+        padding_side=fast.padding_side,
+        mask_token_id=fast.mask_token_id,
+        vocab_size=vocab_size,
     )
+
+
+def _pad_token_id(tokenizer: Tokenizer) -> int:
+    vocabulary = tokenizer.fast.get_vocab()
+    known = (tokenizer.fast.pad_token_id, *(vocabulary.get(token) for token in _PAD_TOKENS))
+    pad = next((index for index in known if index is not None), None)
+    if pad is None:
+        raise InputError(
+            f'The tokenizer in {tokenizer.folder} has no padding token. Name one in tokenizer_config.json, such as "pad_token": "[PAD]".'
+        )
+    return int(pad)
 
 
 def _copy_without_code(path: Path, output: Path) -> None:
