@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import tensorrt
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+_DLPACK_CPU = 1
+"""The device type of host memory, which takes no stream."""
 Shapes = Mapping[str, tuple[int, ...]]
 Ranges = Mapping[str, tuple[Sequence[int], Sequence[int]]]
 """Smallest and largest shape of each input in one optimisation profile."""
@@ -215,7 +217,8 @@ def _is_within(shape: Sequence[int], smallest: Sequence[int], largest: Sequence[
 def _view(tensor: Tensor, array: Any, stream: int, expected: tuple[int, ...] | None = None) -> Any:
     """Address, shape and place of an array, by DLPack or an array interface, ordered after the work that made it."""
     utils = _import_cuda("cuda.core.utils")
-    view = utils.StridedMemoryView.from_any_interface(array, stream_ptr=stream)
+    is_on_host = hasattr(array, "__dlpack_device__") and array.__dlpack_device__()[0] == _DLPACK_CPU
+    view = utils.StridedMemoryView.from_any_interface(array, stream_ptr=-1 if is_on_host else stream)
     check_layout(tensor, view.dtype, tuple(view.shape), view.strides, expected)
     if expected is not None and not view.is_device_accessible:
         raise InputError(f"{tensor.name} to write to must be an array on the GPU; leave `outputs` out for results on the host.")
