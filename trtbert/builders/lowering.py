@@ -1,0 +1,83 @@
+"""Turn the fused nodes of a model into the nodes that a runtime runs fastest: native ones, or their inlined bodies."""
+
+from collections.abc import Callable, Mapping
+
+import onnx_ir as ir
+from onnx_ir.passes.common import (
+    CommonSubexpressionEliminationPass,
+    InlinePass,
+    RemoveUnusedNodesPass,
+    RemoveUnusedOpsetsPass,
+)
+
+from trtbert.builders import native
+from trtbert.builders.native import CONTRIB, Site
+from trtbert.ops import DOMAIN
+from trtbert.package import Lowering
+
+BODY = "body"
+"""The lowering that fits every fused node: its function body, inlined."""
+
+Replace = Callable[[Site], ir.Value | None]
+"""Records the nodes that compute a fused node and gives their result, or None (nothing recorded) where they do not fit."""
+
+Lowerings = Mapping[str, Mapping[str, Replace]]
+"""The native lowerings of each fused op, by the name of the op that does the work."""
+
+ORT: Lowerings = {
+    "FusedQkvAttention": {
+        "Attention": native.attention_3d,
+        f"{CONTRIB}.MultiHeadAttention": native.multi_head_attention,
+        f"{CONTRIB}.Attention": native.contrib_attention,
+    },
+    "FusedSkipLayerNorm": {
+        "LayerNormalization": native.skip_layer_norm,
+        f"{CONTRIB}.SkipLayerNormalization": native.contrib_skip_layer_norm,
+    },
+    "FusedBiasGelu": {
+        "Gelu": native.bias_gelu,
+        f"{CONTRIB}.BiasGelu": native.contrib_bias_gelu,
+        f"{CONTRIB}.FastGelu": native.contrib_fast_gelu,
+    },
+    "FusedEmbedLayerNorm": {
+        "LayerNormalization": native.embed_layer_norm,
+        f"{CONTRIB}.EmbedLayerNormalization": native.contrib_embed_layer_norm,
+    },
+}
+
+TENSORRT: Lowerings = {"FusedQkvAttention": {"Attention": native.attention_4d}}
+"""TensorRT fuses the other bodies by itself. Its Attention takes no float32: such a node keeps its body."""
+
+
+def lower(model: ir.Model, lowerings: Lowerings, choice: Mapping[str, str]) -> tuple[ir.Model, tuple[Lowering, ...]]:
+    """A copy of `model` with no fused node left, and what became of each.
+
+    `choice` names the lowering of each fused op; an op it does not name, and a node that it does not fit, is inlined.
+    The weights are shared with `model`, which stays as it is.
+    """
+    lowered = model.clone()
+    shared: dict[tuple[object, ...], ir.Value] = {}
+    records = []
+    for node in [node for node in lowered.graph if node.domain == DOMAIN]:
+        name = choice.get(node.op_type, BODY)
+        is_native = name != BODY and _replace(lowered.graph, node, lowerings[node.op_type][name], shared)
+        records.append(Lowering(node=node.name or "", op=node.op_type, lowering=name if is_native else BODY))
+    lowered.graph.opset_imports[CONTRIB] = 1
+    for tidy in (InlinePass(), CommonSubexpressionEliminationPass(), RemoveUnusedNodesPass(), RemoveUnusedOpsetsPass()):
+        tidy(lowered)
+    return lowered, tuple(records)
+
+
+def lower_for_tensorrt(model: ir.Model) -> tuple[ir.Model, tuple[Lowering, ...]]:
+    """Attention as the standard op in half precision, everything else as its body; no fused node is left."""
+    return lower(model, TENSORRT, {"FusedQkvAttention": "Attention"})
+
+
+def _replace(graph: ir.Graph, node: ir.Node, replace: Replace, shared: dict[tuple[object, ...], ir.Value]) -> bool:
+    site = Site(node=node, tape=ir.tape.Tape(), shared=shared)
+    value = replace(site)
+    if value is None:
+        return False
+    value.dtype, value.shape = node.outputs[0].dtype, node.outputs[0].shape
+    ir.convenience.replace_nodes_and_values(graph, node, [node], site.tape.nodes, node.outputs, [value])
+    return True

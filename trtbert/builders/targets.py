@@ -1,0 +1,113 @@
+"""Which runtime and precision each target takes; nonsense is refused here, before any work and with nothing heavy imported."""
+
+import ctypes
+import importlib.util
+from collections.abc import Sequence
+from typing import Literal
+
+from trtbert.config import Precision, Profile, Range, Runtime, Target
+from trtbert.errors import ConfigError, MissingRuntimeError, UnsupportedError
+
+RTX_TARGETS: tuple[Target, ...] = ("sm75", "sm80", "sm86", "sm89", "sm120")
+"""The compute capabilities that TensorRT-RTX builds for, with no GPU at hand."""
+
+MODULES: dict[Runtime, str] = {"onnxruntime": "onnxruntime", "tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+
+
+def resolve(
+    target: Target, runtime: Runtime | Literal["auto"] = "auto", precision: Precision | Literal["auto"] = "auto"
+) -> tuple[Runtime, Precision]:
+    """What `auto` means for `target`; raises UnsupportedError for a combination that cannot work.
+
+    A GPU gets TensorRT where it is installed and this machine has that GPU, else TensorRT-RTX where it supports the target.
+    """
+    if runtime == "auto":
+        runtime = _runtime(target)
+    if precision == "auto":
+        precision = "fp32" if target == "cpu" else "fp16"
+    check_combination(target, runtime, precision)
+    return runtime, precision
+
+
+def check_combination(target: Target, runtime: Runtime, precision: Precision) -> None:
+    """Raise UnsupportedError, with the reason and what to do instead, for a combination that cannot work."""
+    reason = _runtime_reason(target, runtime) or _precision_reason(target, runtime, precision)
+    if reason is not None:
+        raise UnsupportedError(f"--target {target} --runtime {runtime} --precision {precision}: {reason}")
+
+
+def check_available(target: Target, runtime: Runtime) -> None:
+    """Raise MissingRuntimeError where this machine cannot build for `target`: no such package, or no such GPU."""
+    if importlib.util.find_spec(MODULES[runtime]) is None:
+        extra = "compile" if runtime == "onnxruntime" else runtime
+        raise MissingRuntimeError(f"The Python package {MODULES[runtime]!r} is not installed; install it: pip install 'trtbert[{extra}]'")
+    if runtime != "tensorrt":
+        return
+    found = gpu_target()
+    if found != target:
+        advice = " or use --runtime tensorrt-rtx, which needs no GPU" if target in RTX_TARGETS else ""
+        raise MissingRuntimeError(
+            f"TensorRT builds an engine on the GPU that is to run it: --target {target} needs such a GPU, and this machine has "
+            f"{found or 'none'}. Build on a machine that has one{advice}."
+        )
+
+
+def resolve_profiles(profiles: Sequence[Profile], max_length: int) -> tuple[Profile, ...]:
+    """Profiles with every length given (by default 1 to `max_length` tokens, tuned for a quarter of it).
+
+    Raises ConfigError where a profile asks for more tokens than the model takes.
+    """
+    resolved = []
+    for profile in profiles:
+        length = profile.seq_len or Range(min=1, opt=max(1, max_length // 4), max=max_length)
+        if length.max > max_length:
+            raise ConfigError(f"--seq-len asks for {length.max} tokens, but the model takes at most {max_length}; use a smaller maximum")
+        resolved.append(profile.model_copy(update={"seq_len": length}))
+    return tuple(resolved)
+
+
+def gpu_target() -> str | None:
+    """The target that the first GPU of this machine is, such as "sm86"; None where the driver or the GPU is missing."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    if driver.cuInit(0) != 0 or driver.cuDeviceGet(ctypes.byref(device), 0) != 0:
+        return None
+    for attribute, value in ((75, major), (76, minor)):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+        if driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device) != 0:
+            return None
+    return f"sm{major.value}{minor.value}"
+
+
+def _runtime(target: Target) -> Runtime:
+    if target in ("cpu", "cuda"):
+        return "onnxruntime"
+    if target not in RTX_TARGETS or (importlib.util.find_spec("tensorrt") is not None and gpu_target() == target):
+        return "tensorrt"
+    return "tensorrt-rtx"
+
+
+def _runtime_reason(target: Target, runtime: Runtime) -> str | None:
+    if target in ("cpu", "cuda"):
+        return None if runtime == "onnxruntime" else f"{runtime} runs on no {target} target; use --runtime onnxruntime or a target such as sm86"
+    if runtime == "onnxruntime":
+        return "ONNX Runtime builds no engine for one GPU; use --target cuda, or --runtime tensorrt or tensorrt-rtx"
+    if runtime == "tensorrt-rtx" and target == "sm70":
+        return "TensorRT-RTX does not support Volta; use --runtime tensorrt with TensorRT 10.0 to 10.4, the last that does, on such a GPU"
+    if runtime == "tensorrt-rtx" and target not in RTX_TARGETS:
+        return f"TensorRT-RTX supports {', '.join(RTX_TARGETS)} only; use --runtime tensorrt on such a GPU"
+    return None
+
+
+def _precision_reason(target: Target, runtime: Runtime, precision: Precision) -> str | None:
+    if target == "cpu" and precision != "fp32":
+        return f"ONNX Runtime's CPU provider is slower in {precision} than in fp32; use --precision fp32, or a GPU target for {precision}"
+    if target in ("cuda",) and precision == "bf16":
+        return "ONNX Runtime's CUDA provider has too few bf16 kernels; use --precision fp16 or fp32"
+    if target in ("sm70", "sm75") and precision == "bf16":
+        return "bf16 needs sm80 or later; use --precision fp16"
+    if target == "sm75" and runtime == "tensorrt-rtx" and precision == "fp32":
+        return "FP32 GEMM is not supported by TensorRT-RTX on Turing; use --precision fp16"
+    return None
