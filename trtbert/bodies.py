@@ -37,8 +37,8 @@ _EMBED = """
   position_f = Cast <to = 1> (position_BSD)
 """
 
-# q is scaled by the power of two next to `scale` (exact in every float type) and the scores by what is left, in float32:
-# neither can the scores overflow before they are scaled, nor is the scale itself rounded.
+# q is scaled by the power of two next to `scale` if that makes it smaller (exact in every float type) and the scores by what is
+# left, in float32: neither can the scores overflow before they are scaled, nor is the scale itself rounded.
 _SCORES = """
   num_heads_s = Constant <value_int: int = @num_heads> ()
   head_size_s = Constant <value_int: int = @head_size> ()
@@ -60,7 +60,9 @@ _SCORES = """
   log_scale_f = Log (scale_f)
   log_two_f = Log (two_f)
   log2_scale_f = Div (log_scale_f, log_two_f)
-  exponent_f = Floor (log2_scale_f)
+  floor_f = Floor (log2_scale_f)
+  none_f = Constant <value_float = 0.0> ()
+  exponent_f = Min (floor_f, none_f)
   power_f = Pow (two_f, exponent_f)
   rest_f = Div (scale_f, power_f)
   power = CastLike (power_f, qkv)
