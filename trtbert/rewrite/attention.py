@@ -14,8 +14,8 @@ import onnx_ir as ir
 
 from trtbert.ops import FUSED_QKV_ATTENTION, Array, fused_qkv_attention
 from trtbert.rewrite.probe import Probe
-from trtbert.rewrite.rule import Fusion, Miss, Rule, check_equal, fused_node
-from trtbert.rewrite.walk import NO_OPS, Linear, constant, is_constant, linear, only_use, producer, skip_back
+from trtbert.rewrite.rule import Fusion, Rule, check_equal, fused_node
+from trtbert.rewrite.walk import NO_OPS, Linear, Miss, constant, is_constant, linear, only_use, producer, skip_back
 from trtbert.tasks import ATTENTION_MASK, INPUT_IDS
 
 _RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"}) | NO_OPS
@@ -183,9 +183,6 @@ def _is_bias(value: ir.Value, probe: Probe, num_heads: int, lengths: Sequence[in
 def _mask_and_bias(scores: _Scores, probe: Probe, num_heads: int, lengths: Sequence[int]) -> tuple[bool, ir.Value | None]:
     """Whether padding is masked, and the relative-position bias if there is one."""
     is_masked, bias = bool(scores.conditions), None
-    for condition, is_kept_by_true in scores.conditions:
-        if not _keeps_unmasked_keys(condition, probe, lambda array, kept=is_kept_by_true: np.asarray((array != 0) == kept)):  # type: ignore[misc]
-            raise Miss(f"the condition {condition.name!r} is not the attention mask over the keys (a causal or a local mask?)")
     for addend in scores.addends:
         unexpanded = skip_back(addend, NO_OPS | {"Expand"})
         if _is_additive_mask(addend, probe):
@@ -194,6 +191,9 @@ def _mask_and_bias(scores: _Scores, probe: Probe, num_heads: int, lengths: Seque
             bias = unexpanded
         else:
             raise Miss(f"the summand {addend.name!r} of the scores is neither the padding mask nor a [1,N,S,S] position bias")
+    for condition, is_kept_by_true in scores.conditions:
+        if not _keeps_unmasked_keys(condition, probe, lambda array, kept=is_kept_by_true: np.asarray((array != 0) == kept)):  # type: ignore[misc]
+            raise Miss(f"the condition {condition.name!r} is not the attention mask over the keys (a causal or a local mask?)")
     return is_masked, bias
 
 

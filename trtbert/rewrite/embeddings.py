@@ -8,8 +8,8 @@ import onnx_ir as ir
 from trtbert.ops import FUSED_EMBED_LAYER_NORM, Array, fused_embed_layer_norm
 from trtbert.rewrite.layer_norm import epsilon_of
 from trtbert.rewrite.probe import Probe
-from trtbert.rewrite.rule import Fusion, Miss, Rule, check_equal, fused_node
-from trtbert.rewrite.walk import constant, is_constant, producer, skip_back
+from trtbert.rewrite.rule import Fusion, Rule, check_equal, fused_node
+from trtbert.rewrite.walk import Miss, constant, is_constant, producer, skip_back
 from trtbert.tasks import INPUT_IDS, TOKEN_TYPE_IDS
 
 

@@ -7,8 +7,8 @@ import onnx_ir as ir
 
 from trtbert.ops import FUSED_BIAS_GELU, fused_bias_gelu
 from trtbert.rewrite.probe import Array, Probe, run_node
-from trtbert.rewrite.rule import Fusion, Miss, Rule, fused_node
-from trtbert.rewrite.walk import constant, is_constant, only_use, producer, skip_back, split_constant
+from trtbert.rewrite.rule import Fusion, Rule, fused_node
+from trtbert.rewrite.walk import Miss, constant, is_constant, only_use, producer, skip_back, split_constant
 
 _ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Erf", "Tanh", "Neg", "Sqrt", "Cast", "Identity"})
 _GRID = np.linspace(-6.0, 6.0, 97, dtype=np.float32)
@@ -83,7 +83,7 @@ def find_bias_gelu(anchor: ir.Node, probe: Probe) -> Fusion | None:
     x, bias = parts
     if bias.shape is None or len(bias.shape) != 1:
         raise Miss(f"the bias {bias.name!r} has the shape {bias.shape}, not one axis")
-    approximate = anchor.attributes["approximate"].as_string() if "approximate" in anchor.attributes else "none"
+    approximate = anchor.attributes.get_string("approximate", "none")
     node = fused_node(FUSED_BIAS_GELU.name, [skip_back(x), bias], {"approximate": approximate}, name=f"{anchor.name}.fused")
     return Fusion(anchor.outputs[0], (node,))
 

@@ -4,8 +4,8 @@ import onnx_ir as ir
 
 from trtbert.ops import FUSED_SKIP_LAYER_NORM, layer_norm
 from trtbert.rewrite.probe import Probe
-from trtbert.rewrite.rule import Fusion, Miss, Rule, check_equal, fused_node
-from trtbert.rewrite.walk import constant, is_constant, only_use, producer, skip_back, split_constant
+from trtbert.rewrite.rule import Fusion, Rule, check_equal, fused_node
+from trtbert.rewrite.walk import Miss, constant, is_constant, only_use, producer, skip_back, split_constant
 
 _DEFAULT_EPSILON = 1e-5  # of ONNX LayerNormalization
 
@@ -42,13 +42,13 @@ def find_layer_norm(anchor: ir.Node, probe: Probe) -> Fusion | None:
     return Fusion(output, (node,))
 
 
-def _is_last_axis(anchor: ir.Node, probe: Probe) -> bool:
-    axis = anchor.attributes["axis"].as_int() if "axis" in anchor.attributes else -1
-    return axis in (-1, probe[anchor.outputs[0]][0].ndim - 1)
+def _is_last_axis(anchor: ir.Node) -> bool:
+    axis, shape = anchor.attributes.get_int("axis", -1), anchor.outputs[0].shape
+    return axis == -1 or (shape is not None and axis == len(shape) - 1)
 
 
 def epsilon_of(anchor: ir.Node) -> float:
-    return anchor.attributes["epsilon"].as_float() if "epsilon" in anchor.attributes else _DEFAULT_EPSILON
+    return anchor.attributes.get_float("epsilon", _DEFAULT_EPSILON)
 
 
 def find_skip_layer_norm(anchor: ir.Node, probe: Probe) -> Fusion | None:
@@ -57,12 +57,12 @@ def find_skip_layer_norm(anchor: ir.Node, probe: Probe) -> Fusion | None:
     add = None if total is None else producer(skip_back(total), {"Add"})
     if add is None or len(anchor.inputs) < 3 or any(is_constant(v) for v in add.inputs):
         return None  # the LayerNorm of a head or of the embeddings: no residual
-    if not _is_last_axis(anchor, probe) or not all(is_constant(v) for v in anchor.inputs[1:]):
+    if not _is_last_axis(anchor) or not all(is_constant(v) for v in anchor.inputs[1:]):
         raise Miss("it does not normalise the last axis with constant gamma and beta")
     if only_use(add.outputs[0]) is None:
         raise Miss("the sum is read elsewhere too (a LayerNorm before the sub-layer, not after the residual)")
     a, b = (skip_back(v) for v in add.inputs if v is not None)
-    if any(x.shape != y.shape for x, y in zip(probe[a], probe[b], strict=True)):
+    if a in probe and b in probe and any(x.shape != y.shape for x, y in zip(probe[a], probe[b], strict=True)):
         raise Miss(f"its two summands have the shapes {probe[a][0].shape} and {probe[b][0].shape}")
     x, skip = (a, b) if _biased(a) is not None else (b, a)
     biased = _biased(x)

@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 
 from trtbert.errors import UnsupportedError
 from trtbert.ops import OPSET
-from trtbert.rewrite.walk import constant
+from trtbert.rewrite.walk import Miss, constant
 from trtbert.tasks import ATTENTION_MASK, INPUT_IDS, INPUTS, TOKEN_TYPE_IDS
 
 Array = npt.NDArray[Any]
@@ -31,13 +31,22 @@ _MASKS = (
 
 def run_node(node: ir.Node, inputs: Sequence[Array | None]) -> list[Array]:
     """The outputs of one standard ONNX node."""
+    if node.op_type == "GatherElements":
+        return [_gather_elements(*(np.asarray(array) for array in inputs), axis=node.attributes.get_int("axis", 0))]
     feeds = {str(value.name): np.asarray(array) for value, array in zip(node.inputs, inputs, strict=True) if value is not None}
     # A model, not the bare node: ops that ONNX defines by a function (Gelu) need the types of their inputs.
-    typed = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape) for name, array in feeds.items()]
+    types = {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in feeds.items()}
+    typed = [helper.make_tensor_value_info(name, types[name], array.shape) for name, array in feeds.items()]
     outputs = [onnx.ValueInfoProto(name=value.name) for value in node.outputs]
     graph = helper.make_graph([ir.serde.serialize_node(node)], "node", typed, outputs)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
     return list(ReferenceEvaluator(model).run(None, feeds))
+
+
+def _gather_elements(data: Array, indices: Array, *, axis: int) -> Array:
+    """As ONNX defines it: off the axis, the indices may cover a part of the data (the reference of onnx wants all of it)."""
+    part = tuple(slice(None) if i == axis % data.ndim else slice(size) for i, size in enumerate(indices.shape))
+    return np.take_along_axis(data[part], indices, axis)
 
 
 class Probe(Mapping[ir.Value, tuple[Array, ...]]):
@@ -48,8 +57,13 @@ class Probe(Mapping[ir.Value, tuple[Array, ...]]):
         self._arrays = {value: tuple(run[value] for run in runs) for value in runs[0]}
 
     def __getitem__(self, value: ir.Value) -> tuple[Array, ...]:
+        """Raises Miss for a value that could not be computed."""
         array = constant(value)
-        return self._arrays[value] if array is None else (array,) * len(_MASKS)
+        if array is not None:
+            return (array,) * len(_MASKS)
+        if value not in self._arrays:
+            raise Miss(f"{value.name!r} depends on control flow or on an op that is no standard ONNX")
+        return self._arrays[value]
 
     def __iter__(self) -> Any:
         return iter(self._arrays)
@@ -59,10 +73,13 @@ class Probe(Mapping[ir.Value, tuple[Array, ...]]):
 
     def alias(self, new: ir.Value, old: ir.Value) -> None:
         """`new` was proved equal to `old`."""
-        self._arrays[new] = self[old]
+        if old in self._arrays:
+            self._arrays[new] = self._arrays[old]
 
     def scalar(self, value: ir.Value) -> float | None:
         """The number that `value` holds in every run, None if it is no single constant number."""
+        if value not in self._arrays and constant(value) is None:
+            return None
         arrays = self[value]
         if any(a.size != 1 for a in arrays) or len({float(a.reshape(())) for a in arrays}) != 1:
             return None
@@ -105,10 +122,11 @@ def _run(graph: ir.Graph, feeds: dict[str, Array]) -> dict[ir.Value, Array]:
 
 
 def _run_into(arrays: dict[ir.Value, Array], node: ir.Node) -> None:
-    if node.domain != "" or any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
-        raise UnsupportedError(
-            f"Node {node.name!r} ({node.domain}::{node.op_type}) is control flow or no standard op; give the plain float32 export."
-        )
-    inputs = [None if v is None else arrays[v] if v in arrays else constant(v) for v in node.inputs]
+    """Compute `node`, unless it is control flow, no standard op, or reads what could not be computed."""
+    has_subgraph = any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
+    inputs = [None if v is None else arrays.get(v, constant(v)) for v in node.inputs]
+    is_known = all(array is not None or v is None for array, v in zip(inputs, node.inputs, strict=True))
+    if node.domain != "" or has_subgraph or not is_known:
+        return
     for value, array in zip(node.outputs, run_node(node, inputs), strict=False):
         arrays[value] = np.asarray(array)

@@ -10,15 +10,13 @@ from onnx_ir.passes import common
 
 from trtbert.ops import DOMAIN, Array
 from trtbert.rewrite.probe import Probe
+from trtbert.rewrite.walk import Miss
 
+Attributes = dict[str, int | float | str]
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-3
 """Largest error of a proposed fusion on the probe, relative to the largest output: wiring mistakes show as errors near 1."""
-
-
-class Miss(Exception):
-    """Why a rule does not fire at a place that looks like its op."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def replace(graph: ir.Graph, fusion: Fusion, probe: Probe) -> None:
     graph.remove(node, safe=True)
 
 
-def fused_node(op: str, inputs: Iterable[ir.Value], attributes: dict[str, int | float | str], *, overload: str = "", name: str | None = None) -> ir.Node:
+def fused_node(op: str, inputs: Iterable[ir.Value], attributes: Attributes, *, overload: str = "", name: str) -> ir.Node:
     """A node of our domain; `overload` names the optional inputs among `inputs`."""
     return ir.node(op, list(inputs), attributes, domain=DOMAIN, overload=overload, name=name)
 

@@ -12,6 +12,10 @@ NO_OPS = frozenset({"Identity", "Dropout", "Cast"})
 """Ops that leave the numbers of an inference graph of one float type as they are."""
 
 
+class Miss(Exception):
+    """Why a rule does not fire at a place that looks like its op."""
+
+
 def constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
     """The array of an initializer or of a Constant node, None for anything that is computed."""
     tensor = None if value is None else ir.convenience.get_const_tensor(value)

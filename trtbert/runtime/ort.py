@@ -9,6 +9,7 @@ import onnxruntime
 from trtbert.errors import InputError, MissingRuntimeError, PackageError
 from trtbert.runtime import Array, Tensor
 
+VERSION: str = onnxruntime.__version__
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int32)": "int32", "tensor(int64)": "int64"}
 
 

@@ -1,0 +1,272 @@
+"""The command line: each command parses its arguments, calls one function and prints what came of it."""
+
+import argparse
+import json
+import logging
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+from trtbert.config import CompileConfig, Pooling, Precision, Runtime, Target, config_from_mapping
+from trtbert.errors import ConfigError, InputError, MissingRuntimeError, TrtbertError
+from trtbert.package import Package, Verification, open_package
+from trtbert.tasks import TASKS
+from trtbert.version import __version__
+
+_COMPILE_MODULES = frozenset({"onnx", "onnx_ir", "onnxscript", "safetensors", "torch", "transformers"})
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; gives the exit code: 0 done, 2 bad input, 3 not supported, 4 verification failed, 5 runtime missing."""
+    parsed = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO if parsed.verbose else logging.ERROR, format="%(name)s: %(message)s", stream=sys.stderr)
+    try:
+        parsed.command(parsed)
+    except TrtbertError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in _COMPILE_MODULES:
+            raise
+        print(f"error: this command needs {error.name!r}, which is not installed: pip install 'trtbert[compile]'", file=sys.stderr)
+        return MissingRuntimeError.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; nothing was left behind", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="trtbert", description="Compile BERT-family encoders into small, fast, verified packages.")
+    parser.add_argument("--version", action="version", version=f"trtbert {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add in (_add_compile, _add_build, _add_verify, _add_predict, _add_inspect):
+        command = add(commands)
+        command.formatter_class = argparse.RawDescriptionHelpFormatter
+        command.add_argument("--verbose", action="store_true", help="log what each stage does, on stderr")
+    return parser
+
+
+def _add_compile(commands: Any) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        "compile",
+        help="model folder or .onnx file -> package",
+        description="Export, fuse, convert and build a model, and verify every stage against it.",
+        epilog="example:\n  trtbert compile my-model/ -o my-package --target sm75 --batch-size 1 8 32 --seq-len 1 64 256",
+    )
+    command.add_argument("model", help="Hugging Face folder, or a .onnx file of an encoder")
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="PKG", help="package folder to write")
+    command.add_argument("--task", choices=["auto", *TASKS], help="default: what the checkpoint says")
+    command.add_argument("--target", choices=get_args(Target), help="default: cpu")
+    command.add_argument("--runtime", choices=["auto", *get_args(Runtime)], help="default: what fits the target")
+    command.add_argument("--precision", choices=["auto", *get_args(Precision)], help="default: fp32 for cpu, fp16 for GPUs")
+    command.add_argument("--batch-size", nargs=3, type=int, action="append", metavar=("MIN", "OPT", "MAX"), help="of an engine; repeat for more profiles")
+    command.add_argument("--seq-len", nargs=3, type=int, action="append", metavar=("MIN", "OPT", "MAX"), help="tokens of an engine's inputs; repeat likewise")
+    command.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer folder of a .onnx file; default: the file's own folder")
+    command.add_argument("--pooling", choices=["auto", *get_args(Pooling)], help="of sentence embeddings; default: what the model says, else mean")
+    command.add_argument("--allow-unfused", action="store_true", default=None, help="go on where a fusion did not fire; the manifest records it")
+    command.add_argument("--config", type=Path, metavar="FILE.toml", help="options as a [compile] table; the command line wins")
+    command.add_argument("--dump", type=Path, metavar="DIR", help="keep the graph of every stage: 01-export.onnx ...")
+    command.add_argument("--force", action="store_true", help="replace a package that is there")
+    command.set_defaults(command=_compile)
+    return command
+
+
+def _add_build(commands: Any) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        "build",
+        help="build kit -> package, on the machine with the GPU",
+        description="Build the engine of a build kit, which `trtbert compile` writes where it has no GPU to build with.",
+        epilog="example:\n  trtbert build my-package.build-kit -o my-package",
+    )
+    command.add_argument("kit", type=Path, metavar="KIT", help="the build kit's folder")
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="PKG", help="package folder to write")
+    command.add_argument("--force", action="store_true", help="replace a package that is there")
+    command.set_defaults(command=_build)
+    return command
+
+
+def _add_verify(commands: Any) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        "verify",
+        help="package against its source model",
+        description="Run the package and the model that it was compiled from on the same batches and compare the answers.",
+        epilog="example:\n  trtbert verify my-package my-model/",
+    )
+    command.add_argument("package", type=Path, metavar="PKG")
+    command.add_argument("model", help="the folder or .onnx file that the package was compiled from")
+    command.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer folder of a .onnx file; default: the file's own folder")
+    command.set_defaults(command=_verify)
+    return command
+
+
+def _add_predict(commands: Any) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        "predict",
+        help="texts -> answers, as JSON lines",
+        description="Answer each TEXT, or each line of standard input when there is none, with one line of JSON.",
+        epilog='example:\n  trtbert predict my-package "Where is my parcel?"\n'
+        '  trtbert predict qa-package --json \'{"question": "Who?", "context": "Ada wrote it."}\'',
+    )
+    command.add_argument("package", type=Path, metavar="PKG")
+    command.add_argument("texts", nargs="*", metavar="TEXT")
+    command.add_argument("--json", action="store_true", help='every text is JSON: "a text", ["a text", "its pair"] or an object')
+    command.set_defaults(command=_predict)
+    return command
+
+
+def _add_inspect(commands: Any) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        "inspect",
+        help="what is in a package or an .onnx file",
+        description="Show target, shapes, nodes, fusions and precision, and why a fusion did not fire.",
+        epilog="example:\n  trtbert inspect model.onnx",
+    )
+    command.add_argument("path", type=Path, metavar="PKG-or-ONNX")
+    command.set_defaults(command=_inspect)
+    return command
+
+
+def _compile(parsed: argparse.Namespace) -> None:
+    config = _compile_config(parsed)
+    from trtbert.pipeline import compile
+
+    with _progress() as on_stage:
+        package = compile(parsed.model, parsed.output, config, dump=parsed.dump, force=parsed.force, on_stage=on_stage)
+    _print_package(package)
+
+
+def _compile_config(parsed: argparse.Namespace) -> CompileConfig:
+    options = {} if parsed.config is None else _read_table(parsed.config, "compile")
+    names = ("task", "target", "runtime", "precision", "tokenizer", "pooling", "allow_unfused")
+    options |= {name: getattr(parsed, name) for name in names if getattr(parsed, name) is not None}
+    profiles = _profiles(parsed.batch_size, parsed.seq_len)
+    return config_from_mapping(options | ({"profiles": profiles} if profiles else {}))
+
+
+def _read_table(path: Path, table: str) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"The configuration file {path} cannot be read: {error}") from error
+    options = content.get(table)
+    if not isinstance(options, dict) or set(content) != {table}:
+        raise ConfigError(f"{path} must hold one table [{table}], and it has {sorted(content)}.")
+    return options
+
+
+def _profiles(batch_sizes: list[list[int]] | None, seq_lens: list[list[int]] | None) -> list[dict[str, Any]]:
+    """One profile for each pair of ranges; a single range goes with all of the other's."""
+    num = max(len(batch_sizes or []), len(seq_lens or []))
+    for name, ranges in (("--batch-size", batch_sizes), ("--seq-len", seq_lens)):
+        if ranges is not None and len(ranges) not in (1, num):
+            raise ConfigError(f"{name} is given {len(ranges)} times and the other range {num} times; give one, or as many as profiles.")
+
+    def named(key: str, ranges: list[list[int]] | None, index: int) -> dict[str, Any]:
+        if ranges is None:
+            return {}
+        low, opt, high = ranges[index % len(ranges)]
+        return {key: {"min": low, "opt": opt, "max": high}}
+
+    return [named("batch_size", batch_sizes, index) | named("seq_len", seq_lens, index) for index in range(num)]
+
+
+def _build(parsed: argparse.Namespace) -> None:
+    from trtbert.pipeline import build
+
+    _print_package(build(parsed.kit, parsed.output, force=parsed.force))
+
+
+def _verify(parsed: argparse.Namespace) -> None:
+    from trtbert.pipeline import verify_package
+
+    with _progress() as on_stage:
+        _print_figures(verify_package(parsed.package, parsed.model, tokenizer=parsed.tokenizer, on_stage=on_stage))
+
+
+def _predict(parsed: argparse.Namespace) -> None:
+    from trtbert.predictor import load
+
+    predictor = load(parsed.package)
+    lines = parsed.texts or (line.rstrip("\n") for line in sys.stdin)
+    texts = [_from_json(line) for line in lines] if parsed.json else list(lines)
+    for answer in predictor.predict(texts):
+        print(json.dumps(_plain(answer), ensure_ascii=False))
+
+
+def _from_json(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"--json needs JSON for every text, and this is none: {line!r} ({error})") from error
+
+
+def _plain(answer: Any) -> Any:
+    """Arrays as lists, for JSON."""
+    return answer.tolist() if hasattr(answer, "tolist") else answer
+
+
+def _inspect(parsed: argparse.Namespace) -> None:
+    if parsed.path.suffix == ".onnx":
+        from trtbert.inspection import describe_onnx
+
+        lines = describe_onnx(parsed.path)
+    else:
+        lines = describe_package(open_package(parsed.path))
+    print("\n".join(lines))
+
+
+def describe_package(package: Package) -> list[str]:
+    """What the manifest says, a line for each fact."""
+    manifest = package.manifest
+    model = manifest.model
+    layers = "" if model.num_layers is None else f", {model.num_layers} layers"
+    lines = [
+        f"{model.architecture}{layers}, {model.task}, up to {model.max_length} tokens",
+        f"target {manifest.target}, runtime {manifest.runtime}, precision {manifest.precision}",
+        "versions " + ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
+        *(f"input  {tensor.name} {tensor.dtype} {list(tensor.shape)}" for tensor in model.inputs),
+        *(f"output {tensor.name} {tensor.dtype} {list(tensor.shape)}" for tensor in model.outputs),
+        *(f"profile batch {p.batch_size} tokens {p.seq_len}" for p in manifest.profiles),
+        *(f"fused  {op} x {count}" for op, count in manifest.fusions.items()),
+        *(f"unfused {miss.rule} at {miss.node}: {miss.reason}" for miss in manifest.unfused),
+        *sorted({f"lowered {item.op} -> {item.lowering}" for item in manifest.lowerings}),
+        *(f"note   {note}" for note in manifest.notes),
+    ]
+    return lines + _figures(manifest.verification)
+
+
+def _figures(verification: Verification) -> list[str]:
+    lines = [f"verified on {verification.num_texts} texts in {verification.num_batches} batches:"]
+    for stage in verification.stages:
+        labels = "" if stage.label_agreement is None else f"  labels {stage.label_agreement:.2%}"
+        lines.append(f"  {stage.stage:<10} error {stage.max_error:.1e}  cosine {stage.cosine:.6f}{labels}")
+    return lines + [f"  not verified: {what}" for what in verification.unverified]
+
+
+def _print_package(package: Package) -> None:
+    size = sum(file.stat().st_size for file in package.path.rglob("*") if file.is_file())
+    print("\n".join(describe_package(package)))
+    print(f"wrote {package.path} ({size / 1e6:.1f} MB)")
+
+
+def _print_figures(verification: Verification) -> None:
+    print("\n".join(_figures(verification)))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """A function that shows the stage that runs, on stderr when that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda stage: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("starting") as status:
+        yield lambda stage: status.update(stage)

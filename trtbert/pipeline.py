@@ -1,0 +1,270 @@
+"""The order of the stages: a model folder or .onnx file -> a verified package folder."""
+
+import gc
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from trtbert import verify
+from trtbert.builders import ort, targets, trt
+from trtbert.builders.lowering import lower_for_tensorrt
+from trtbert.config import CompileConfig, Precision, Runtime
+from trtbert.errors import InputError, MissingRuntimeError
+from trtbert.export import Source, load_source
+from trtbert.package import Manifest, Package, StageFigures, Verification, open_package, staged, write_package
+from trtbert.precision import convert, emulated
+from trtbert.rewrite import rewrite
+from trtbert.runtime import open_runtime
+from trtbert.runtime.ort import VERSION as ORT_VERSION
+from trtbert.runtime.ort import OrtRuntime
+from trtbert.verification import num_texts, verification_batches
+from trtbert.verify import Feeds
+from trtbert.version import __version__
+
+logger = logging.getLogger(__name__)
+
+STAGES = ("export", "rewrite", "precision", "build", "package")
+ENGINE_UNVERIFIED = "the engine on its GPU: trtbert verify PKG on a machine with that GPU"
+KIT_SUFFIX = ".build-kit"
+_LIBRARIES = ("onnx", "onnxruntime", "onnxscript", "torch", "transformers")
+
+
+class _Verifier:
+    """The verification batches, what the source model answers to them, and the figures of each stage so far."""
+
+    def __init__(self, source: Source, batches: Sequence[Feeds], scratch: Path, dump: Path | None) -> None:
+        self.task, self.batches, self.scratch, self.dump = source.facts.task, batches, scratch, dump
+        self.expected = [source.reference(feeds) for feeds in batches]
+        self.stages: list[StageFigures] = []
+
+    def check(self, stage: str, model: ir.Model, *, precision: Precision = "fp32") -> None:
+        """Run the graph of one stage as it is on ONNX Runtime's CPU provider; the first stage that breaks raises VerificationError."""
+        if self.dump is not None:
+            ir.save(model, self.dump / f"{STAGES.index(stage) + 1:02d}-{stage}.onnx")
+        path = self.scratch / f"{stage}.onnx"
+        ir.save(emulated(model) if precision == "bf16" else model, path, external_data=f"{stage}.data")
+        self.check_runner(stage, OrtRuntime(path).run, precision=precision)
+        for file in self.scratch.iterdir():
+            file.unlink()
+
+    def check_runner(self, stage: str, run: Callable[[Feeds], Feeds], *, precision: Precision) -> None:
+        figures = verify.compare(stage, self.batches, self.expected, run, task=self.task, precision=precision)
+        self.stages.append(verify.check(figures, precision=precision))
+        logger.info("%s: error %.1e, cosine %.6f", stage, figures.max_error, figures.cosine)
+
+    def verification(self, unverified: tuple[str, ...] = ()) -> Verification:
+        return Verification(
+            stages=tuple(self.stages), num_batches=len(self.batches), num_texts=num_texts(self.batches), unverified=unverified
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """What the stages before the build give."""
+
+    model: ir.Model
+    manifest: Manifest
+    """All but the engine and what became of its nodes."""
+    verifier: _Verifier
+
+
+def _ignore(stage: str) -> None:
+    """The default of `on_stage`."""
+
+
+def compile(
+    model: Path | str,
+    output: Path | str,
+    config: CompileConfig | None = None,
+    *,
+    dump: Path | None = None,
+    force: bool = False,
+    on_stage: Callable[[str], None] = _ignore,
+) -> Package:
+    """Compile the folder or .onnx file `model` into the new package folder `output`, verified stage by stage.
+
+    `dump` is a folder for the graph of each stage (01-export.onnx ...); `force` replaces a package that is there.
+    `on_stage` is called with the name of each stage as it begins. Raises a TrtbertError, and leaves no package, when the model
+    cannot be read, is not supported, or a stage changes its answers. Where only the GPU of the target is missing, the
+    MissingRuntimeError names the build kit that was written beside `output`.
+    """
+    config, output = config or CompileConfig(), Path(output)
+    runtime, precision = targets.resolve(config.target, config.runtime, config.precision)
+    if runtime != "tensorrt":  # which needs its GPU only for the last step; without it the rest becomes a build kit
+        targets.check_available(config.target, runtime)
+    with staged(output, force) as folder:
+        with tempfile.TemporaryDirectory(prefix=".scratch-", dir=folder) as scratch:
+            prepared = _prepare(Path(model), config, runtime, precision, folder, Path(scratch), dump, on_stage)
+        on_stage("build")
+        build = _build_ort if runtime == "onnxruntime" else _build_trt
+        write_package(folder, build(prepared, folder, output))
+    return open_package(output, check_hashes=False)
+
+
+def build(kit: Path | str, output: Path | str, *, force: bool = False) -> Package:
+    """Build the engine of a build kit on this machine, into the new package folder `output`."""
+    opened = open_package(kit)
+    if opened.manifest.onnx is None:
+        raise InputError(f"{kit} is no build kit: its engine {opened.manifest.engine!r} is built already.")
+    with staged(output, force) as folder:
+        for name in opened.manifest.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(opened.path / name, folder / name)
+        write_package(folder, _build_engine(opened.manifest, folder))
+    return open_package(output, check_hashes=False)
+
+
+def _prepare(
+    path: Path,
+    config: CompileConfig,
+    runtime: Runtime,
+    precision: Precision,
+    folder: Path,
+    scratch: Path,
+    dump: Path | None,
+    on_stage: Callable[[str], None],
+) -> _Prepared:
+    """The stages that are the same for every engine."""
+    on_stage("export")
+    if dump is not None:
+        dump.mkdir(parents=True, exist_ok=True)
+    source = load_source(path, config, folder)
+    facts, fingerprint, model = source.facts, source.fingerprint, source.model
+    batches = verification_batches(folder / facts.tokenizer.file, facts)
+    verifier = _Verifier(source, batches, scratch, dump)
+    del source  # and with it the torch model
+    gc.collect()
+    verifier.check("export", model)
+    on_stage("rewrite")
+    rewritten = rewrite(
+        model, architecture=facts.architecture, num_layers=facts.num_layers, allow_unfused=config.allow_unfused
+    )
+    model, notes = rewritten.model, ()
+    verifier.check("rewrite", model)
+    if precision != "fp32":
+        on_stage("precision")
+        converted = convert(model, precision, batches)
+        model, notes = converted.model, converted.notes
+        verifier.check("precision", model, precision=precision)
+    manifest = Manifest(
+        trtbert_version=__version__,
+        model=facts,
+        target=config.target,
+        runtime=runtime,
+        precision=precision,
+        engine=None,
+        versions={name: version for name, version in fingerprint.items() if name in _LIBRARIES},
+        profiles=targets.resolve_profiles(config.profiles, facts.max_length),
+        fusions=rewritten.fusions,
+        unfused=rewritten.unfused,
+        verification=verifier.verification(),
+        notes=notes,
+        source={name: value for name, value in fingerprint.items() if name not in _LIBRARIES},
+        files={},
+    )
+    return _Prepared(model=model, manifest=manifest, verifier=verifier)
+
+
+def _build_ort(prepared: _Prepared, folder: Path, output: Path) -> Manifest:
+    manifest, path = prepared.manifest, folder / "model.onnx"
+    built = ort.build(prepared.model, path, target=manifest.target)
+    prepared.verifier.check_runner("build", OrtRuntime(path).run, precision=manifest.precision)
+    return manifest.model_copy(
+        update={
+            "engine": path.name,
+            "versions": manifest.versions | {"onnxruntime": ORT_VERSION},
+            "lowerings": built.lowerings,
+            "profiles": (),
+            "verification": prepared.verifier.verification(),
+        }
+    )
+
+
+def _build_trt(prepared: _Prepared, folder: Path, output: Path) -> Manifest:
+    """The engine, or the build kit beside `output` and the error that names it, where no engine can be built here."""
+    path = folder / "model.onnx"
+    lowered, lowerings = lower_for_tensorrt(prepared.model)
+    prepared.verifier.check("build", lowered, precision=prepared.manifest.precision)
+    ir.save(lowered, path)
+    unverified = (ENGINE_UNVERIFIED,)
+    manifest = prepared.manifest.model_copy(
+        update={"onnx": path.name, "lowerings": lowerings, "verification": prepared.verifier.verification(unverified)}
+    )
+    try:
+        return _build_engine(manifest, folder)
+    except MissingRuntimeError as error:
+        if manifest.runtime != "tensorrt":
+            raise
+        kit = _write_kit(folder, manifest, output.with_name(output.name + KIT_SUFFIX))
+        raise MissingRuntimeError(
+            f"{error}\nThe build kit {kit} holds everything else. On a machine with that GPU and TensorRT: trtbert build {kit} -o {output}"
+        ) from error
+
+
+def _write_kit(folder: Path, manifest: Manifest, kit: Path) -> Path:
+    with staged(kit, True) as kit_folder:
+        for file in folder.iterdir():
+            shutil.copyfile(file, kit_folder / file.name)
+        write_package(kit_folder, manifest)
+    return kit
+
+
+def _build_engine(manifest: Manifest, folder: Path) -> Manifest:
+    """Build model.plan from the ONNX file in `folder`, which is then removed."""
+    assert manifest.onnx is not None and manifest.runtime != "onnxruntime"
+    plan, path = folder / "model.plan", folder / manifest.onnx
+    built = trt.build(
+        path,
+        plan,
+        runtime=manifest.runtime,
+        target=manifest.target,
+        precision=manifest.precision,
+        profiles=manifest.profiles,
+        max_length=manifest.model.max_length,
+    )
+    path.unlink()
+    return manifest.model_copy(
+        update={
+            "engine": plan.name,
+            "onnx": None,
+            "versions": manifest.versions | built.versions,
+            "compute_capability": targets.compute_capability(manifest.target),
+        }
+    )
+
+
+def verify_package(
+    path: Path | str, model: Path | str, *, tokenizer: Path | None = None, on_stage: Callable[[str], None] = _ignore
+) -> Verification:
+    """Compare the package's engine on this machine with its source `model`, on the batches of the compilation.
+
+    Raises VerificationError where the answers differ, InputError where `model` is not what the package was compiled from.
+    """
+    opened = open_package(path)
+    manifest = opened.manifest
+    on_stage("engine")
+    runtime = open_runtime(opened)  # first: where the GPU is missing, no work is lost
+    on_stage("source model")
+    with tempfile.TemporaryDirectory() as scratch:
+        source = load_source(Path(model), CompileConfig(task=manifest.model.task, tokenizer=tokenizer), Path(scratch))
+        if source.fingerprint["sha256"] != manifest.source["sha256"]:
+            raise InputError(f"{path} was not compiled from {model}: the weights there have another sha256. Give the model it came from.")
+        batches = [feeds for feeds in verification_batches(opened.tokenizer_path, manifest.model) if _fits(feeds, manifest)]
+        verifier = _Verifier(source, batches, Path(scratch), None)
+        on_stage("comparison")
+        verifier.check_runner("engine", runtime.run, precision=manifest.precision)
+    return verifier.verification()
+
+
+def _fits(feeds: Feeds, manifest: Manifest) -> bool:
+    """Whether a profile of the engine takes the batch; an engine without profiles takes all."""
+    batch, length = next(iter(feeds.values())).shape
+    return not manifest.profiles or any(
+        p.batch_size.min <= batch <= p.batch_size.max and (p.seq_len is None or p.seq_len.min <= length <= p.seq_len.max)
+        for p in manifest.profiles
+    )
