@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from trtbert.config import CompileConfig
-from trtbert.errors import InputError
 from trtbert.export.checkpoint import load_checkpoint
+from trtbert.export.foreign import load_foreign
+from trtbert.export.hub import find_model
 from trtbert.export.source import Feeds, Reference, Source
 
 __all__ = ["Feeds", "Reference", "Source", "load_source"]
@@ -13,6 +14,9 @@ __all__ = ["Feeds", "Reference", "Source", "load_source"]
 def load_source(model: Path, config: CompileConfig, tokenizer_output: Path) -> Source:
     """Export `model`, and write its tokenizer.json and config files into the folder `tokenizer_output`.
 
+    `model` is a Hugging Face folder, the name of a model on the hub, or an .onnx file with `config.tokenizer` or a tokenizer beside it.
     Raises InputError for files that cannot be used, UnsupportedError for models that are not supported.
     """
-    return load_checkpoint(model, config, tokenizer_output)
+    if model.suffix == ".onnx":
+        return load_foreign(model, config, tokenizer_output)
+    return load_checkpoint(find_model(model), config, tokenizer_output)

@@ -18,14 +18,25 @@ from trtbert.architectures import ARCHITECTURES
 from trtbert.config import CompileConfig
 from trtbert.errors import InputError
 from trtbert.export import hf_config
-from trtbert.export.finish import RAW_OUTPUTS, Raw, finish
+from trtbert.export.finish import Raw, finish
 from trtbert.export.pruned import sized_class
 from trtbert.export.sentence_transformers import encoder_folder, has_pooling, max_seq_length, sentence_head
-from trtbert.export.source import Feeds, Source
+from trtbert.export.source import Array, Feeds, Source
 from trtbert.export.tokenizer import read_tokenizer, write_tokenizer
 from trtbert.export.weights import read_weights
 from trtbert.ops import OPSET
 from trtbert.tasks import ATTENTION_MASK, INPUT_IDS, TASKS, TOKEN_TYPE_IDS, Task
+
+_RAW_OUTPUTS: dict[Task, tuple[str, ...]] = {
+    "text-classification": ("logits",),
+    "token-classification": ("logits",),
+    "question-answering": ("start_logits", "end_logits"),
+    "feature-extraction": ("last_hidden_state",),
+    "sentence-similarity": ("last_hidden_state",),
+    "fill-mask": ("logits",),
+    "text-ranking": ("logits",),
+}
+"""What the encoder with its classifier gives before the head: names of transformers' model outputs."""
 
 _INPUT_EXAMPLE_LENGTH = 8
 
@@ -48,12 +59,19 @@ def load_checkpoint(folder: Path, config: CompileConfig, tokenizer_output: Path)
             max_seq_length(model_folder) if task == "sentence-similarity" else None,
         )
         max_length = min(limit for limit in limits if limit is not None)
-        module = _RawModule(model, RAW_OUTPUTS[task]).eval()
+        module = _RawModule(model, _RAW_OUTPUTS[task]).eval()
         names = _input_names(hf, model)
         graph = _export(module, names, max_length)
     versions = {"transformers": transformers.__version__, "torch": torch.__version__}
     return finish(
-        Raw(model=graph, run=_runner(module), options=options, architecture=hf.model_type, num_layers=hf_config.num_layers(options)),
+        Raw(
+            model=graph,
+            run=_runner(module),
+            width=_width(graph),
+            options=options,
+            architecture=hf.model_type,
+            num_layers=hf_config.num_layers(options),
+        ),
         task=task,
         head=head,
         max_length=max_length,
@@ -169,10 +187,10 @@ class _RawModule(torch.nn.Module):
 
 
 def _runner(module: _RawModule) -> Any:
-    def run(feeds: Feeds) -> Feeds:
+    def run(feeds: Feeds) -> list[Array]:
         tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in feeds.items()}
         with torch.inference_mode():
-            return {name: value.numpy() for name, value in zip(module.outputs, module(**tensors), strict=True)}
+            return [output.numpy() for output in module(**tensors)]
 
     return run
 
@@ -199,6 +217,12 @@ def _export(module: _RawModule, names: list[str], max_length: int) -> ir.Model:
     assert program is not None
     onnxscript.optimizer.optimize(program.model)
     return program.model
+
+
+def _width(graph: ir.Model) -> int:
+    shape = graph.graph.outputs[0].shape
+    size = shape[-1] if shape is not None else None
+    return size if isinstance(size, int) else 0
 
 
 @contextlib.contextmanager

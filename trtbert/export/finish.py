@@ -1,29 +1,17 @@
 """A graph that gives raw outputs (logits, hidden states) -> a Source: head, names, types, metadata and facts."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
 
-from trtbert.errors import InputError
 from trtbert.export import hf_config
 from trtbert.export.heads import Activation, Step, append_head, run_head
-from trtbert.export.source import Feeds, Source
+from trtbert.export.source import Array, Feeds, Source
 from trtbert.package import ModelFacts, TensorFacts, TokenizerFacts
 from trtbert.tasks import ATTENTION_MASK, TASKS, Task
-
-RAW_OUTPUTS: dict[Task, tuple[str, ...]] = {
-    "text-classification": ("logits",),
-    "token-classification": ("logits",),
-    "question-answering": ("start_logits", "end_logits"),
-    "feature-extraction": ("last_hidden_state",),
-    "sentence-similarity": ("last_hidden_state",),
-    "fill-mask": ("logits",),
-    "text-ranking": ("logits",),
-}
-"""What the encoder with its classifier gives before the head: names of transformers' model outputs."""
 
 MIN_IR_VERSION = 10
 
@@ -34,8 +22,10 @@ class Raw:
 
     model: ir.Model
     """Int32 inputs named as in `trtbert.tasks`; outputs in the order of RAW_OUTPUTS."""
-    run: Callable[[Feeds], Feeds]
-    """int32 inputs [B,S] by name -> raw outputs by name."""
+    run: Callable[[Feeds], Sequence[Array]]
+    """int32 inputs [B,S] by name -> the same outputs as `model`, in its order."""
+    width: int
+    """Size of the last axis of the first output, 0 where that is the sequence."""
     options: dict[str, Any]
     """config.json, or {} where there is none."""
     architecture: str
@@ -50,15 +40,14 @@ def finish(
     max_length: int,
     tokenizer: TokenizerFacts,
     fingerprint: dict[str, str],
-    is_activated: bool = False,
+    own_activation: hf_config.Activation | None = None,
 ) -> Source:
-    """Append `head` (and the activation of a classifier, unless `is_activated`), and describe the result."""
-    sizes = [_last_dim(value) for value in raw.model.graph.outputs]
-    labels = hf_config.labels_of(raw.options, sizes[0]) if task in hf_config.CLASSIFIERS else ()
-    activation = hf_config.activation_of(task, raw.options, sizes[0])
-    if activation != "none" and not is_activated:
+    """Append `head` and the activation of a classifier (unless the graph has its `own_activation`), and describe the result."""
+    labels = hf_config.labels_of(raw.options, raw.width) if task in hf_config.CLASSIFIERS else ()
+    activation = own_activation or hf_config.activation_of(task, raw.options, raw.width)
+    if activation != "none" and own_activation is None:
         head = (*head, Activation(activation))
-    outputs = _name_outputs(raw.model, task, head, sizes[0])
+    outputs = _name_outputs(raw.model, task, head, raw.width)
     inputs = tuple(TensorFacts(name=v.name or "", dtype="int32", shape=("batch", "sequence")) for v in raw.model.graph.inputs)
     facts = ModelFacts(
         architecture=raw.architecture,
@@ -75,31 +64,23 @@ def finish(
     return Source(model=raw.model, facts=facts, reference=_reference(raw, task, head), fingerprint=fingerprint)
 
 
-def _last_dim(value: ir.Value) -> int:
-    size = value.shape[-1] if value.shape is not None and len(value.shape) else None
-    return size if isinstance(size, int) else 0
-
-
-def _name_outputs(model: ir.Model, task: Task, head: tuple[Step, ...], last_dim: int) -> tuple[TensorFacts, ...]:
-    names, shape = TASKS[task].outputs, list(TASKS[task].shape)
+def _name_outputs(model: ir.Model, task: Task, head: tuple[Step, ...], width: int) -> tuple[TensorFacts, ...]:
+    names, shape = TASKS[task].outputs, _output_shape(task, head, width)
     for value, name in zip(model.graph.outputs, names, strict=True):
         if len(names) == 1:
             append_head(model, head, output=name)
         else:
             value.name = name
-    if shape[-1] != "sequence":
-        shape[-1] = _embedding_size(head, last_dim)  # type: ignore[call-overload]
     for value in model.graph.outputs:
         value.shape, value.type = ir.Shape(shape), ir.TensorType(ir.DataType.FLOAT)
-    return tuple(TensorFacts(name=name, dtype="float32", shape=tuple(shape)) for name in names)
+    return tuple(TensorFacts(name=name, dtype="float32", shape=shape) for name in names)
 
 
-def _embedding_size(head: tuple[Step, ...], size: int) -> int:
+def _output_shape(task: Task, head: tuple[Step, ...], width: int) -> tuple[int | str, ...]:
     for step in head:
-        size = step.output_size(size)
-    if size == 0:
-        raise InputError("The last dimension of the model's output is not a fixed number. Export it again with only batch and sequence dynamic.")
-    return size
+        width = step.output_size(width)
+    shape = TASKS[task].shape
+    return shape if shape[-1] == "sequence" else (*shape[:-1], width)
 
 
 def _describe(model: ir.Model, facts: ModelFacts) -> None:
@@ -112,7 +93,6 @@ def _reference(raw: Raw, task: Task, head: tuple[Step, ...]) -> Callable[[Feeds]
     def reference(feeds: Feeds) -> Feeds:
         outputs = raw.run(feeds)
         mask_BS = feeds[ATTENTION_MASK]
-        names = zip(TASKS[task].outputs, RAW_OUTPUTS[task], strict=True)
-        return {name: run_head(head, outputs[raw_name], mask_BS) for name, raw_name in names}
+        return {name: run_head(head, output, mask_BS) for name, output in zip(TASKS[task].outputs, outputs, strict=True)}
 
     return reference

@@ -33,15 +33,20 @@ def read_config(folder: Path) -> Any:
     try:
         return CONFIG_MAPPING[options["model_type"]].from_dict(options)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{path} is not a valid {options['model_type']} config: {error}. Save the model again with save_pretrained.") from error
+        raise InputError(
+            f"{path} is not a valid {options['model_type']} config: {error}. Save the model again with save_pretrained."
+        ) from error
     except Exception as error:  # huggingface_hub's validation errors share no base class but Exception
         if "Validation" not in type(error).__name__:
             raise
         raise InputError(f"{path} is not a valid {options['model_type']} config: {error}. Correct the value.") from error
 
 
-def check_supported(options: dict[str, Any]) -> None:
-    """UnsupportedError for a config.json that is not that of a float encoder of a family in ARCHITECTURES."""
+def check_supported(options: dict[str, Any], *, has_weights: bool = True) -> None:
+    """UnsupportedError for a config.json that is not that of a float encoder of a family in ARCHITECTURES.
+
+    `has_weights` False: the config describes an .onnx file, which computes by itself what transformers no longer can.
+    """
     model_type, allowed = options.get("model_type"), ", ".join(ARCHITECTURES)
     architectures = [str(name) for name in options.get("architectures") or []]
     if model_type not in ARCHITECTURES:
@@ -57,8 +62,10 @@ def check_supported(options: dict[str, Any]) -> None:
             "only encoders, which see the whole text at once, are supported. Use a runtime for generation instead."
         )
     if any(options.get(key) for key in _QUANTISED):
-        raise UnsupportedError("This checkpoint is already quantised (quantization_config in config.json). Give the float32 model it was made from.")
-    if (embedding := options.get("position_embedding_type") or "absolute") != "absolute":
+        raise UnsupportedError(
+            "This checkpoint is already quantised (quantization_config in config.json). Give the float32 model it was made from."
+        )
+    if has_weights and (embedding := options.get("position_embedding_type") or "absolute") != "absolute":
         raise UnsupportedError(
             f"position_embedding_type {embedding!r} is not supported, only 'absolute': transformers 5 no longer computes it. "
             "Export the model to ONNX with transformers 4 and give that file."
@@ -96,7 +103,9 @@ def activation_of(task: Task, options: dict[str, Any], num_labels: int) -> Activ
         return "softmax"
     if task not in CLASSIFIERS:
         return "none"
-    named = str((options.get("sentence_transformers") or {}).get("activation_fn") or options.get("sbert_ce_default_activation_function") or "")
+    named = str(
+        (options.get("sentence_transformers") or {}).get("activation_fn") or options.get("sbert_ce_default_activation_function") or ""
+    )
     if task == "text-ranking" and (kind := _NAMED_ACTIVATIONS.get(named.rsplit(".", 1)[-1])):
         return kind
     problem = options.get("problem_type")

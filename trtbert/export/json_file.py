@@ -12,7 +12,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist. A Hugging Face model folder holds one; copy it from where the model was saved.") from error
+        raise InputError(
+            f"{path} does not exist. A Hugging Face model folder holds one; copy it from where the model was saved."
+        ) from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}. Check the file and its permissions.") from error
     except ValueError as error:

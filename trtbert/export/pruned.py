@@ -32,9 +32,7 @@ _NAMES: dict[str, _Names] = {
     "albert": _Names(attention="attention", qkv=("query", "key", "value"), out="attention.dense", up="ffn", down="ffn_output"),
     "bert": _BERT,
     "camembert": _BERT,
-    "distilbert": _Names(
-        attention="attention", qkv=("q_lin", "k_lin", "v_lin"), out="attention.out_lin", up="ffn.lin1", down="ffn.lin2"
-    ),
+    "distilbert": _Names(attention="attention", qkv=("q_lin", "k_lin", "v_lin"), out="attention.out_lin", up="ffn.lin1", down="ffn.lin2"),
     "electra": _BERT,
     "mpnet": _Names(attention="attention.attn", qkv=("q", "k", "v"), out="attention.attn.o", up="intermediate.dense", down="output.dense"),
     "roberta": _BERT,
@@ -153,7 +151,11 @@ class _Resizer:
         for part in self.names.qkv:
             _resize(attention.get_submodule(part), out_features=rows)
         _resize(layer.get_submodule(self.names.out), in_features=rows)
-        for attribute, value in (("num_attention_heads", rows // self.head_size), ("n_heads", rows // self.head_size), ("all_head_size", rows)):
+        for attribute, value in (
+            ("num_attention_heads", rows // self.head_size),
+            ("n_heads", rows // self.head_size),
+            ("all_head_size", rows),
+        ):
             if hasattr(attention, attribute):
                 setattr(attention, attribute, value)
 

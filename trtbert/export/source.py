@@ -9,7 +9,8 @@ import onnx_ir as ir
 
 from trtbert.package import ModelFacts
 
-Feeds = dict[str, npt.NDArray[Any]]
+Array = npt.NDArray[Any]
+Feeds = dict[str, Array]
 """Tensors by name: int32 [B,S] inputs, or float32 outputs."""
 Reference = Callable[[Feeds], Feeds]
 

@@ -38,6 +38,10 @@ class Tokenizer:
         return length if length < _NO_LIMIT else None
 
 
+def has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _VOCABULARIES)
+
+
 def read_tokenizer(folder: Path) -> Tokenizer:
     """Read the tokenizer in `folder`, converting a slow one; InputError where there is none or it cannot be read."""
     fast = _load(folder)
@@ -77,7 +81,7 @@ def _check_vocabulary(tokenizer: Tokenizer, outside: dict[str, int], num_rows: i
 
 
 def _load(folder: Path) -> Any:
-    if not any((folder / name).is_file() for name in _VOCABULARIES):
+    if not has_tokenizer(folder):
         raise InputError(
             f"{folder} holds no tokenizer: one of {', '.join(_VOCABULARIES)} is needed. Copy it there, or name its folder with --tokenizer."
         )

@@ -68,7 +68,9 @@ def _shards(index: Path) -> tuple[Path, ...]:
     if outside := [name for name in names if Path(name).name != name]:
         raise InputError(f"{index} names shards outside its folder: {outside}. Only plain file names are allowed.")
     if missing := [name for name in names if not (index.parent / name).is_file()]:
-        raise InputError(f"{len(missing)} of {len(names)} shards that {index.name} names are missing: {', '.join(missing[:3])}. Download them.")
+        raise InputError(
+            f"{len(missing)} of {len(names)} shards that {index.name} names are missing: {', '.join(missing[:3])}. Download them."
+        )
     return tuple(index.parent / name for name in names)
 
 

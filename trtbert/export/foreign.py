@@ -1,0 +1,190 @@
+"""A foreign .onnx file (TorchScript or dynamo, opsets 11 to 23) -> the same graph as a checkpoint would give."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+
+from trtbert.architectures import ARCHITECTURES
+from trtbert.config import CompileConfig
+from trtbert.errors import InputError, UnsupportedError
+from trtbert.export import hf_config, onnx_interface
+from trtbert.export.finish import Raw, finish
+from trtbert.export.heads import Step
+from trtbert.export.json_file import read_json
+from trtbert.export.onnx_file import read_onnx, to_opset
+from trtbert.export.onnx_interface import Output
+from trtbert.export.sentence_transformers import has_pooling, max_seq_length, sentence_head
+from trtbert.export.source import Array, Feeds, Source
+from trtbert.export.tokenizer import Tokenizer, has_tokenizer, read_tokenizer, write_tokenizer
+from trtbert.tasks import INPUT_IDS, Task
+
+_PROBES = ((2, 3), (3, 5))
+"""Batch and tokens of the two runs that show which dimension of an output is which."""
+
+
+def load_foreign(path: Path, config: CompileConfig, tokenizer_output: Path) -> Source:
+    """Import the file `path`; see `trtbert.export.load_source`."""
+    folder = _tokenizer_folder(path, config)
+    options = _read_options(folder, path.parent)
+    model = read_onnx(path)
+    named = onnx_interface.name_inputs(model)
+    tokenizer = read_tokenizer(folder)
+    runner = _Runner(path, {name: value.name or "" for name, value in named.items()})
+    outputs = runner.probe()
+    task = config.task if config.task != "auto" else _task(outputs, options, folder, len(tokenizer.fast))
+    chosen = onnx_interface.choose_outputs(outputs, task)
+    runner.check_bidirectional(chosen[0])
+    onnx_interface.keep_outputs(model, chosen)
+    onnx_interface.rename_inputs(model, named)
+    model = to_opset(model)
+    num_rows = onnx_interface.num_embedding_rows(model) or options.get("vocab_size") or np.iinfo(np.int32).max
+    facts = write_tokenizer(tokenizer, tokenizer_output, num_rows=num_rows)
+    return finish(
+        Raw(
+            model=model,
+            run=lambda feeds: runner.run(feeds, [output.name for output in chosen]),
+            width=chosen[0].width,
+            options=options,
+            architecture=options["model_type"] if options.get("model_type") in ARCHITECTURES else "unknown",
+            num_layers=hf_config.num_layers(options),
+        ),
+        task=task,
+        head=_head(task, chosen[0], folder, config),
+        max_length=_max_length(model, options, tokenizer, max_seq_length(folder) if task == "sentence-similarity" else None),
+        tokenizer=facts,
+        fingerprint={"name": path.name, "sha256": _sha256(path, model), "onnxruntime": onnxruntime.__version__},
+        own_activation=onnx_interface.own_activation(model.graph.outputs[0]),
+    )
+
+
+def _tokenizer_folder(path: Path, config: CompileConfig) -> Path:
+    """Beside the file, or one folder up where the file lies in a folder `onnx`, as on the hub."""
+    if config.tokenizer is not None:
+        return config.tokenizer
+    beside = path.parent
+    return beside.parent if beside.name == "onnx" and not has_tokenizer(beside) else beside
+
+
+def _read_options(*folders: Path) -> dict[str, Any]:
+    path = next((folder / "config.json" for folder in folders if (folder / "config.json").is_file()), None)
+    if path is None:
+        return {}
+    options = read_json(path)
+    if not isinstance(options, dict):
+        raise InputError(f"{path} must hold a JSON object, got a {type(options).__name__}. Save the model again with save_pretrained.")
+    hf_config.check_supported(options, has_weights=False)
+    return options
+
+
+def _task(outputs: Sequence[Output], options: dict[str, Any], folder: Path, vocab_size: int) -> Task:
+    return onnx_interface.infer_task(
+        outputs,
+        [str(name) for name in options.get("architectures") or []],
+        has_pooling=has_pooling(folder),
+        is_cross_encoder=hf_config.is_cross_encoder(folder),
+        vocab_size=vocab_size,
+    )
+
+
+def _head(task: Task, output: Output, folder: Path, config: CompileConfig) -> tuple[Step, ...]:
+    """Nothing where the graph gives the sentence embedding itself."""
+    return sentence_head(folder, config.pooling) if task == "sentence-similarity" and output.rank == 3 else ()
+
+
+def _max_length(model: ir.Model, options: dict[str, Any], tokenizer: Tokenizer, max_seq_length: int | None) -> int:
+    known = (hf_config.max_positions(options), onnx_interface.num_positions(model), tokenizer.max_length, max_seq_length)
+    limits = [limit for limit in known if limit is not None]
+    if not limits:
+        raise InputError(
+            "The longest input of the model is not known: put its config.json beside the tokenizer, or set model_max_length in tokenizer_config.json."
+        )
+    return min(limits)
+
+
+def _sha256(path: Path, model: ir.Model) -> str:
+    digest = hashlib.sha256()
+    external = {
+        Path(tensor.path) for value in model.graph.initializers.values() if isinstance(tensor := value.const_value, ir.ExternalTensor)
+    }
+    for file in (path, *sorted(external)):
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+class _Runner:
+    """The untouched file in ONNX Runtime, fed by our names."""
+
+    def __init__(self, path: Path, names: dict[str, str]) -> None:
+        self.names = names
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions share no base class but Exception
+            raise InputError(f"ONNX Runtime cannot load {path.name}: {_first_line(error)}. Export the model again.") from error
+        self.types = {value.name: _NUMPY_TYPES.get(value.type, np.int64) for value in self.session.get_inputs()}
+
+    def run(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> list[Array]:
+        given = {self.names[name]: value.astype(self.types[self.names[name]]) for name, value in feeds.items()}
+        try:
+            results: list[Array] = self.session.run(outputs, given)
+        except Exception as error:
+            shape = list(feeds[INPUT_IDS].shape)
+            raise InputError(
+                f"The .onnx file itself fails on input_ids of shape {shape}: {_first_line(error)}. Export the model again."
+            ) from error
+        return results
+
+    def probe(self) -> tuple[Output, ...]:
+        """Names and true shapes of all outputs; what the file declares is often wrong."""
+        small, large = (self.run(self._ones(*size)) for size in _PROBES)
+        names = [value.name for value in self.session.get_outputs()]
+        return tuple(Output(name=n, shape=_symbolic(a.shape, b.shape)) for n, a, b in zip(names, small, large, strict=True))
+
+    def check_bidirectional(self, output: Output) -> None:
+        """UnsupportedError for a causal decoder: its first token does not see the last one."""
+        if "sequence" not in output.shape:
+            return
+        feeds = self._ones(*_PROBES[1])
+        changed = {name: value.copy() for name, value in feeds.items()}
+        changed[INPUT_IDS][:, -1] = 3
+        before, after = (self.run(f, [output.name])[0][:, 0] for f in (feeds, changed))
+        if np.array_equal(before, after):
+            raise UnsupportedError(
+                f"The .onnx file is a causal decoder: the first token of {output.name} does not depend on the last one. "
+                "Only encoders, which see the whole text at once, are supported."
+            )
+
+    def _ones(self, batch: int, length: int) -> Feeds:
+        feeds = {name: np.ones((batch, length), np.int32) for name in self.names}
+        feeds[INPUT_IDS] += 1
+        if "token_type_ids" in feeds:
+            feeds["token_type_ids"][:] = 0
+        return feeds
+
+
+_NUMPY_TYPES: dict[str, Callable[..., Any]] = {
+    "tensor(bool)": np.bool_,
+    "tensor(float)": np.float32,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _symbolic(small: Sequence[int], large: Sequence[int]) -> tuple[int | str, ...]:
+    (batch_a, length_a), (batch_b, length_b) = _PROBES
+    dims = {(batch_a, batch_b): "batch", (length_a, length_b): "sequence"}
+    return tuple(a if a == b else dims.get((a, b), "?") for a, b in zip(small, large, strict=True))

@@ -1,0 +1,135 @@
+"""A foreign .onnx file -> its graph, after a check that it is a whole, float32, unfused encoder of a known opset."""
+
+import logging
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import onnx
+import onnx_ir as ir
+import onnxscript.optimizer
+import onnxscript.version_converter
+from google.protobuf.message import DecodeError
+
+from trtbert.errors import InputError, UnsupportedError
+from trtbert.ops import DOMAIN, OPSET
+
+logger = logging.getLogger(__name__)
+
+MIN_OPSET = 11
+_LFS_POINTER = b"version https://git-lfs"
+_QUANTISED = frozenset(
+    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv"}
+)
+_NARROW = frozenset(
+    {
+        *(ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE, ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT4),
+        *(ir.DataType.UINT4, ir.DataType.FLOAT8E4M3FN, ir.DataType.FLOAT8E5M2),
+    }
+)
+_SMALLEST_WEIGHT = 64
+"""Elements: smaller tensors are constants of the graph, whatever their type."""
+_STANDARD = ("", "ai.onnx")
+
+
+def read_onnx(path: Path) -> ir.Model:
+    """The graph of `path` as it is, weights mapped where they lie outside.
+
+    Raises InputError for a file that is damaged, UnsupportedError for a quantised, fused or half-precision one.
+    """
+    proto = _parse(path)
+    _check_external_data(proto, path)
+    _check_nodes(proto, path)
+    model = ir.serde.deserialize_model(proto)
+    ir.external_data.set_base_dir(model.graph, path.parent)
+    _check_weights(model, path)
+    return model
+
+
+def to_opset(model: ir.Model) -> ir.Model:
+    """Convert `model` to the opset of the pipeline, functions inlined and constants folded."""
+    _set_quiet(True)
+    try:
+        onnxscript.version_converter.convert_version(model, OPSET, fallback=True)
+        if model.graph.opset_imports.get("") != OPSET:
+            raise UnsupportedError(f"The file cannot be converted to opset {OPSET}. Export the model again with opset 14 to {OPSET}.")
+        onnxscript.optimizer.optimize(model)
+    finally:
+        _set_quiet(False)
+    return model
+
+
+def _set_quiet(is_quiet: bool) -> None:
+    for name in ("onnxscript", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.CRITICAL if is_quiet else logging.NOTSET)
+
+
+def _parse(path: Path) -> onnx.ModelProto:
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_LFS_POINTER))
+        if head == _LFS_POINTER:
+            raise InputError(f"{path} is a Git LFS pointer, not the model. Run 'git lfs pull' in the folder it was cloned into.")
+        proto = onnx.load(path, load_external_data=False)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist. Give a Hugging Face folder or an .onnx file.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}. Check the file and its permissions.") from error
+    except (DecodeError, ValueError) as error:
+        raise InputError(f"{path} ({path.stat().st_size} bytes) is not a whole ONNX file: {error}. Export or download it again.") from error
+    if not proto.graph.node or not proto.opset_import:
+        raise InputError(f"{path} holds no ONNX graph. Export or download it again.")
+    return proto
+
+
+def _check_external_data(proto: onnx.ModelProto, path: Path) -> None:
+    for tensor in proto.graph.initializer:
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        location = entries.get("location", "")
+        if not _is_inside(path.parent, location):
+            raise InputError(
+                f"{path.name} keeps the tensor {tensor.name!r} in {location!r}; external data must lie in the folder of the .onnx file. "
+                "Export the model again, or move the data beside it."
+            )
+        file = path.parent / location
+        needed = int(entries.get("offset", 0)) + int(entries.get("length", 0))
+        if not file.is_file() or file.stat().st_size < needed:
+            size = file.stat().st_size if file.is_file() else "no"
+            raise InputError(
+                f"The external data of {path.name} is incomplete: {tensor.name!r} ends at byte {needed} of {location}, which has {size} bytes. "
+                "Copy the whole data file beside the .onnx file."
+            )
+
+
+def _is_inside(folder: Path, location: str) -> bool:
+    is_plain = location and not PurePosixPath(location).is_absolute() and not PureWindowsPath(location).is_absolute()
+    return bool(is_plain) and ".." not in PureWindowsPath(location).parts and (folder / location).resolve().is_relative_to(folder.resolve())
+
+
+def _check_nodes(proto: onnx.ModelProto, path: Path) -> None:
+    nodes = [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
+    local = {(function.domain, function.name) for function in proto.functions}
+    if quantised := sorted({node.op_type for node in nodes if node.op_type in _QUANTISED or node.op_type.startswith("QLinear")}):
+        raise UnsupportedError(f"{path.name} is already quantised ({', '.join(quantised)}). Give the float32 model it was made from.")
+    fused = {f"{node.domain}.{node.op_type}" for node in nodes if node.domain not in _STANDARD and (node.domain, node.op_type) not in local}
+    fused |= {f"{DOMAIN}.{name}" for domain, name in local if domain == DOMAIN}
+    if fused:
+        raise UnsupportedError(
+            f"{path.name} is already fused or optimised for one runtime ({', '.join(sorted(fused))}). Give the model as it was exported, "
+            "with standard ONNX ops only."
+        )
+    opset = next((entry.version for entry in proto.opset_import if entry.domain in _STANDARD), 0)
+    if not MIN_OPSET <= opset <= OPSET:
+        raise UnsupportedError(
+            f"{path.name} has opset {opset}; {MIN_OPSET} to {OPSET} are supported. Export the model again with opset {OPSET}."
+        )
+
+
+def _check_weights(model: ir.Model, path: Path) -> None:
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is not None and tensor.size >= _SMALLEST_WEIGHT and tensor.dtype in _NARROW:
+            raise UnsupportedError(
+                f"{path.name} holds {tensor.dtype.name.lower()} weights ({name} {list(tensor.shape)}): it was already converted to another precision. "
+                "Give the float32 model; trtbert chooses the precision itself."
+            )
