@@ -1,6 +1,5 @@
 """A checkpoint folder and a task -> a package made by hand, with no part of the compiler."""
 
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,7 @@ def make_package(
     names = INPUTS if model.config.model_type in ("bert", "electra", "albert") else INPUTS[:2]
     folder.mkdir()
     shapes = _export(WholeTask(model, task, activation).eval(), names, task, folder / "model.onnx")
-    shutil.copy(checkpoint / "tokenizer.json", folder / "tokenizer.json")
+    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
     tensors = {kind: tuple(package.TensorFacts(name=n, dtype=d, shape=s) for n, d, s in facts) for kind, facts in shapes.items()}
     facts = package.ModelFacts(
         architecture=model.config.model_type,

@@ -1,6 +1,5 @@
 """question-answering: a question and a context -> the spans of the context that answer it, long contexts in overlapping windows."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,8 +34,19 @@ class _Options:
 
 
 @dataclass(frozen=True)
+class _Window:
+    """The question with a part of the context, as the model reads them, and that part alone.
+
+    Places in the text come from the part: a byte-level tokenizer trims the offsets each time it post-processes an encoding.
+    """
+
+    encoding: Encoding
+    part: Encoding
+
+
+@dataclass(frozen=True)
 class _Spans:
-    """The best spans of one window: token indices and scores, and the score of no answer."""
+    """The best spans of one window: tokens of its part of the context, their scores, and the score of no answer."""
 
     starts: Array
     ends: Array
@@ -76,20 +86,18 @@ def find_answers(
     """
     options = _Options(check_number("top_k", top_k), check_number("max_answer_len", max_answer_len), align_to_words)
     length, stride = _window_sizes(encoder, max_seq_len, doc_stride)
-    windows, owners = [], []
-    for owner, example in enumerate(examples):
-        for window in _windows(encoder.tokenizer, example, length, stride):
-            windows.append(window)
-            owners.append(owner)
-    spans = {i: _best_spans(row["start_logits"], row["end_logits"], windows[i], options) for i, row in encoder.rows(windows)}
-    found: dict[int, list[int]] = defaultdict(list)
-    for index, owner in enumerate(owners):
-        found[owner].append(index)
+    windows = [list(_windows(encoder.tokenizer, example, length, stride)) for example in examples]
+    flat = [window for group in windows for window in group]
+    found: dict[int, _Spans] = {}
+    for index, row in encoder.rows([window.encoding for window in flat]):
+        found[index] = _best_spans(row["start_logits"], row["end_logits"], flat[index].encoding, options)
+    spans = iter(found[index] for index in range(len(flat)))
     results = []
-    for owner, (_, context) in enumerate(examples):
-        answers = _answers(context, [(windows[i], spans[i]) for i in found[owner]], align_to_words)
+    for (_, context), group in zip(examples, windows, strict=True):
+        candidates = list(zip(group, spans, strict=False))
+        answers = _answers(context, candidates, align_to_words)
         if handle_impossible_answer:
-            answers.append({"score": min(spans[i].null_score for i in found[owner]), "start": 0, "end": 0, "answer": ""})
+            answers.append(_NOTHING_FOUND | {"score": min(spans.null_score for _, spans in candidates)})
         answers = sorted(answers, key=lambda answer: -answer["score"])[:top_k]
         results.append(answers if top_k > 1 else (answers or [dict(_NOTHING_FOUND)])[0])
     return results
@@ -106,14 +114,14 @@ def _window_sizes(encoder: Encoder, max_seq_len: int | None, doc_stride: int | N
     return length, stride
 
 
-def _windows(tokenizer: Tokenizer, example: Example, length: int, stride: int) -> Iterator[Encoding]:
+def _windows(tokenizer: Tokenizer, example: Example, length: int, stride: int) -> Iterator[_Window]:
     """The question with each part of the context; a question that leaves no room for more than `stride` tokens is cut."""
     question, context = (_tokenize_alone(tokenizer, text) for text in example)
     room = length - tokenizer.num_special_tokens_to_add(is_pair=True)
     question.truncate(room - stride - 1)
     context.truncate(room - len(question), stride=stride)
     for part in [context, *context.overflowing]:
-        yield tokenizer.post_process(question, part)
+        yield _Window(tokenizer.post_process(question, part), part)
 
 
 def _tokenize_alone(tokenizer: Tokenizer, text: str) -> Encoding:
@@ -122,6 +130,7 @@ def _tokenize_alone(tokenizer: Tokenizer, text: str) -> Encoding:
 
 
 def _best_spans(start_S: Array, end_S: Array, window: Encoding, options: _Options) -> _Spans:
+    """`window` is the encoding that the model read: the context is its second sequence."""
     is_context = np.array(window.sequence_ids, dtype=object) == 1
     is_cls = (np.array(window.ids) == window.ids[0]) & np.array(window.special_tokens_mask, bool)
     start, end = (_softmax(np.where(is_context | is_cls, logits, _MASKED)) for logits in (start_S, end_S))
@@ -133,7 +142,8 @@ def _best_spans(start_S: Array, end_S: Array, window: Encoding, options: _Option
     best = best[np.argsort(-flat[best], kind="stable")]
     best = best[flat[best] > 0]
     starts, ends = np.unravel_index(best, scores_SS.shape)
-    return _Spans(starts, ends, flat[best], null_score)
+    first = int(is_context.argmax())
+    return _Spans(starts - first, ends - first, flat[best], null_score)
 
 
 def _softmax(logits_S: Array) -> npt.NDArray[np.float64]:
@@ -141,21 +151,23 @@ def _softmax(logits_S: Array) -> npt.NDArray[np.float64]:
     return np.asarray(exponents / exponents.sum(), np.float64)
 
 
-def _answers(context: str, windows: Iterable[tuple[Encoding, _Spans]], align_to_words: bool) -> list[dict[str, Any]]:
+def _answers(context: str, windows: Iterable[tuple[_Window, _Spans]], align_to_words: bool) -> list[dict[str, Any]]:
     """One answer for each text that was found, whatever its case; the scores of its spans are added."""
     answers: dict[str, dict[str, Any]] = {}
     for window, spans in windows:
         for first, last, score in zip(spans.starts.tolist(), spans.ends.tolist(), spans.scores.tolist(), strict=True):
-            start, end = _characters(window, first, last, align_to_words)
+            start, end = _characters(window.part, first, last, align_to_words)
             text = context[start:end]
+            if not text:  # A token of white space alone.
+                continue
             known = answers.setdefault(text.lower(), {"score": 0.0, "start": start, "end": end, "answer": text})
             known["score"] += score
     return list(answers.values())
 
 
-def _characters(window: Encoding, first: int, last: int, align_to_words: bool) -> tuple[int, int]:
+def _characters(part: Encoding, first: int, last: int, align_to_words: bool) -> tuple[int, int]:
     """Characters of the context from token `first` to token `last`, out to the whole words where the tokenizer knows words."""
-    words = (window.token_to_word(first), window.token_to_word(last)) if align_to_words else (None, None)
-    places = [None if word is None else window.word_to_chars(word, sequence_index=1) for word in words]
-    start, end = places[0] or window.offsets[first], places[1] or window.offsets[last]
+    words = (part.token_to_word(first), part.token_to_word(last)) if align_to_words else (None, None)
+    places = [None if word is None else part.word_to_chars(word) for word in words]
+    start, end = places[0] or part.offsets[first], places[1] or part.offsets[last]
     return start[0], end[1]

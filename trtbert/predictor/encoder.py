@@ -7,7 +7,7 @@ from tokenizers import Encoding
 
 from trtbert.package import Package
 from trtbert.predictor.batches import MAX_PADDED_TOKENS, longest_length, plan_batches
-from trtbert.predictor.tokens import Text, load_tokenizer, make_feeds, real_tokens, tokenize
+from trtbert.predictor.tokens import Text, load_tokenizer, make_feeds, tokenize
 from trtbert.runtime import Array, Runtime
 from trtbert.tasks import TASKS
 
@@ -44,5 +44,5 @@ class Encoder:
             members = [encodings[index] for index in batch.indices]
             outputs = self.runtime.run(make_feeds(members, self.facts, length=batch.length, num_rows=batch.num_rows))
             for row, index in enumerate(batch.indices):
-                tokens = real_tokens(lengths[index], batch.length, self.facts)
+                tokens = slice(lengths[index])
                 yield index, {name: output[row, tokens] if self._is_per_token else output[row] for name, output in outputs.items()}

@@ -54,16 +54,22 @@ def find_entities(
 
 def _pieces(tokenizer: Tokenizer, text: str, encoding: Encoding, scores_SL: Array) -> list[_Piece]:
     has_prefix = bool(getattr(tokenizer.model, "continuing_subword_prefix", None))
-    unknown = getattr(tokenizer.model, "unk_token", None) or "<unk>"
+    unknown = _unknown_ids(tokenizer)
     pieces = []
     for index, (token, (start, end)) in enumerate(zip(encoding.tokens, encoding.offsets, strict=True)):
         if encoding.special_tokens_mask[index]:
             continue
         is_subword = len(token) != end - start if has_prefix else start > 0 and " " not in text[start - 1 : start + 1]
-        if encoding.ids[index] == tokenizer.token_to_id(unknown):
+        if encoding.ids[index] in unknown:
             token, is_subword = text[start:end], False
         pieces.append(_Piece(token, scores_SL[index], start, end, index, is_subword))
     return pieces
+
+
+def _unknown_ids(tokenizer: Tokenizer) -> set[int | None]:
+    """The id of the unknown token; a Unigram model does not tell it, so there it is looked up by its usual names."""
+    names = [name] if (name := getattr(tokenizer.model, "unk_token", None)) else ["<unk>", "[UNK]"]
+    return {tokenizer.token_to_id(name) for name in names}
 
 
 _WORD_SCORES: dict[str, Callable[[list[_Piece]], Array]] = {

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -48,10 +49,18 @@ def _check_unicode(text: Text) -> None:
         raise InputError(f"The text {str(text)[:80]!a} is not valid Unicode: {error}. Decode it with errors='replace' first.") from error
 
 
-def make_feeds(encodings: Sequence[Encoding], facts: ModelFacts, *, length: int | None = None, num_rows: int | None = None) -> Feeds:
+def make_feeds(
+    encodings: Sequence[Encoding],
+    facts: ModelFacts,
+    *,
+    length: int | None = None,
+    num_rows: int | None = None,
+    padding_side: Literal["left", "right"] = "right",
+) -> Feeds:
     """Pad encodings to int32 [batch, sequence] arrays, one for each input that the model has.
 
     The sequence is the longest of the encodings or `length`; with `num_rows` the batch is filled up with copies of its first row.
+    Padding on the right gives every text the positions, so the result, that it has alone; on the left most families shift it.
     """
     tokenizer, shape = facts.tokenizer, (len(encodings), max([length or 0, *map(len, encodings)]))
     feeds = {
@@ -60,14 +69,9 @@ def make_feeds(encodings: Sequence[Encoding], facts: ModelFacts, *, length: int 
         TOKEN_TYPE_IDS: np.full(shape, tokenizer.pad_token_type_id, np.int32),
     }
     for row, encoding in enumerate(encodings):
-        tokens = real_tokens(len(encoding), shape[1], facts)
+        tokens = slice(shape[1] - len(encoding), None) if padding_side == "left" else slice(len(encoding))
         feeds[INPUT_IDS][row, tokens] = encoding.ids
         feeds[ATTENTION_MASK][row, tokens] = 1
         feeds[TOKEN_TYPE_IDS][row, tokens] = encoding.type_ids
     rows = np.concatenate([np.arange(shape[0]), np.zeros(max(0, (num_rows or 0) - shape[0]), np.intp)])
     return {tensor.name: feeds[tensor.name][rows] for tensor in facts.inputs}
-
-
-def real_tokens(num_tokens: int, length: int, facts: ModelFacts) -> slice:
-    """Where the tokens of a text lie in a row padded to `length`."""
-    return slice(length - num_tokens, length) if facts.tokenizer.padding_side == "left" else slice(0, num_tokens)
