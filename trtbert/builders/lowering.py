@@ -6,6 +6,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import (
     CommonSubexpressionEliminationPass,
     InlinePass,
+    RemoveUnusedFunctionsPass,
     RemoveUnusedNodesPass,
     RemoveUnusedOpsetsPass,
 )
@@ -48,6 +49,8 @@ ORT: Lowerings = {
 TENSORRT: Lowerings = {"FusedQkvAttention": {"Attention": native.attention_4d}}
 """TensorRT fuses the other bodies by itself. Its Attention takes no float32: such a node keeps its body."""
 
+TIDY = (InlinePass, RemoveUnusedFunctionsPass, CommonSubexpressionEliminationPass, RemoveUnusedNodesPass, RemoveUnusedOpsetsPass)
+
 
 def lower(model: ir.Model, lowerings: Lowerings, choice: Mapping[str, str]) -> tuple[ir.Model, tuple[Lowering, ...]]:
     """A copy of `model` with no fused node left, and what became of each.
@@ -63,8 +66,8 @@ def lower(model: ir.Model, lowerings: Lowerings, choice: Mapping[str, str]) -> t
         is_native = name != BODY and _replace(lowered.graph, node, lowerings[node.op_type][name], shared)
         records.append(Lowering(node=node.name or "", op=node.op_type, lowering=name if is_native else BODY))
     lowered.graph.opset_imports[CONTRIB] = 1
-    for tidy in (InlinePass(), CommonSubexpressionEliminationPass(), RemoveUnusedNodesPass(), RemoveUnusedOpsetsPass()):
-        tidy(lowered)
+    for tidy in TIDY:
+        tidy()(lowered)
     return lowered, tuple(records)
 
 

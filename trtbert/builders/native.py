@@ -99,7 +99,10 @@ def multi_head_attention(site: Site) -> ir.Value | None:
 
 
 def contrib_attention(site: Site) -> ir.Value | None:
-    """ONNX Runtime's Attention, which computes the merged QKV projection too; needs the MatMul (and Add) before the node."""
+    """ONNX Runtime's Attention, which computes the merged QKV projection too; needs the MatMul and the Add before the node.
+
+    Its bias is optional by its schema, but ONNX Runtime 1.31 dies of a segmentation fault without one.
+    """
     projection = _projection(site)
     if projection is None or not site.has_types(_ORT_FLOAT, 0, 2):
         return None
@@ -171,16 +174,16 @@ def qkv_matmul(node: ir.Node) -> ir.Node | None:
     return matmul
 
 
-def _projection(site: Site) -> tuple[ir.Value, ir.Value, ir.Value | None] | None:
-    """Input [B,S,D], weight [D,3*N*H] and bias [3*N*H] of the merged projection; None if it has another shape."""
-    matmul = qkv_matmul(site.node)
-    if matmul is None or matmul.inputs[0] is None or matmul.inputs[1] is None:
+def _projection(site: Site) -> tuple[ir.Value, ir.Value, ir.Value] | None:
+    """Input [B,S,D], weight [D,3*N*H] and bias [3*N*H] of the merged projection; None if it has another form."""
+    matmul, made = qkv_matmul(site.node), site.required(0).producer()
+    if matmul is None or made is None or made is matmul:
         return None
-    made = site.required(0).producer()
-    biases = [] if made is None or made is matmul else [value for value in made.inputs if value is not matmul.outputs[0]]
-    if any(_constant_rank(bias) != 1 for bias in biases):
+    (bias,) = (value for value in made.inputs if value is not matmul.outputs[0])
+    x_BSD, weight = matmul.inputs
+    if x_BSD is None or weight is None or bias is None or _constant_rank(bias) != 1:
         return None
-    return matmul.inputs[0], matmul.inputs[1], biases[0] if biases else None
+    return x_BSD, weight, bias
 
 
 def _producer(node: ir.Node, index: int) -> ir.Node | None:
