@@ -82,15 +82,13 @@ class _Builder:
 
     def relative_bias(self) -> ir.Value:
         """A bias [1,N,S,S] looked up by the distance of two tokens, as in MPNet."""
-        steps = self.tape.op("Range", [self.constant(0), self.tape.op("Size", [self.lengths()]), self.constant(1)])
+        length = self.tape.op("Squeeze", [self.tape.op("Shape", [self.inputs[0]], {"start": 1, "end": 2}), self.constant([0])])
+        steps = self.tape.op("Range", [self.constant(0), length, self.constant(1)])
         columns, rows = (self.tape.op("Unsqueeze", [steps, self.constant([axis])]) for axis in (0, 1))
         distance = self.tape.op("Mod", [self.tape.op("Sub", [columns, rows]), self.constant(16)])
         bias_SSN = self.tape.op("Gather", [self.weight(16, self.encoder.heads[0], scale=1.0), distance])
         bias_NSS = self.tape.op("Transpose", [bias_SSN], {"perm": [2, 0, 1]})
         return self.typed(self.tape.op("Unsqueeze", [bias_NSS, self.constant([0])]), [1, self.encoder.heads[0], SEQUENCE, SEQUENCE])
-
-    def lengths(self) -> ir.Value:
-        return self.tape.op("Squeeze", [self.tape.op("Slice", [self.inputs[0], self.constant([0]), self.constant([1]), self.constant([0])])])
 
     def layer(self, x: ir.Value, bias: ir.Value | None, num_heads: int, width: int) -> ir.Value:
         d, h = self.encoder.hidden, self.encoder.head_size

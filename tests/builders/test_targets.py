@@ -1,0 +1,96 @@
+"""What each target takes, and the refusals of what it does not, with the advice in them."""
+
+import subprocess
+import sys
+
+import pytest
+
+from trtbert.builders import targets
+from trtbert.builders.targets import check_available, check_combination, resolve, resolve_profiles
+from trtbert.config import Profile, Range
+from trtbert.errors import ConfigError, MissingRuntimeError, UnsupportedError
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture(autouse=True)
+def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "gpu_target", lambda: None)
+
+
+@pytest.mark.parametrize(
+    "target,expected",
+    [
+        ("cpu", ("onnxruntime", "fp32")),
+        ("cuda", ("onnxruntime", "fp16")),
+        ("sm70", ("tensorrt", "fp16")),
+        ("sm75", ("tensorrt-rtx", "fp16")),
+        ("sm120", ("tensorrt-rtx", "fp16")),
+        ("sm90", ("tensorrt", "fp16")),
+        ("sm100", ("tensorrt", "fp16")),
+    ],
+)
+def test_auto(target: targets.Target, expected: tuple[str, str]) -> None:
+    assert resolve(target) == expected
+
+
+@pytest.mark.parametrize(
+    "target,runtime,precision,reason",
+    [
+        ("sm70", "tensorrt-rtx", "fp16", r"does not support Volta; use --runtime tensorrt with TensorRT 10.0 to 10.4"),
+        ("sm90", "tensorrt-rtx", "fp16", r"supports sm75, sm80, sm86, sm89, sm120 only; use --runtime tensorrt"),
+        ("sm100", "tensorrt-rtx", "bf16", r"use --runtime tensorrt"),
+        ("sm75", "tensorrt-rtx", "fp32", r"FP32 GEMM is not supported by TensorRT-RTX on Turing; use --precision fp16"),
+        ("sm75", "tensorrt-rtx", "bf16", r"bf16 needs sm80 or later; use --precision fp16"),
+        ("sm70", "tensorrt", "bf16", r"bf16 needs sm80 or later"),
+        ("cpu", "onnxruntime", "fp16", r"use --precision fp32, or a GPU target for fp16"),
+        ("cpu", "onnxruntime", "bf16", r"use --precision fp32, or a GPU target for bf16"),
+        ("cuda", "onnxruntime", "bf16", r"use --precision fp16 or fp32"),
+        ("cpu", "tensorrt-rtx", "fp32", r"use --runtime onnxruntime or a target such as sm86"),
+        ("sm86", "onnxruntime", "fp16", r"use --target cuda, or --runtime tensorrt or tensorrt-rtx"),
+    ],
+)
+def test_nonsense_is_refused(target: targets.Target, runtime: targets.Runtime, precision: targets.Precision, reason: str) -> None:
+    with pytest.raises(UnsupportedError, match=reason) as caught:
+        check_combination(target, runtime, precision)
+    assert f"--target {target} --runtime {runtime} --precision {precision}" in str(caught.value)
+    with pytest.raises(UnsupportedError):
+        resolve(target, runtime, precision)
+
+
+@pytest.mark.parametrize("target", ["sm80", "sm86", "sm89", "sm120"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_rtx_takes_every_precision_from_ampere_on(target: targets.Target, precision: targets.Precision) -> None:
+    assert resolve(target, "auto", precision) == ("tensorrt-rtx", precision)
+
+
+def test_a_missing_wheel_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "MODULES", dict.fromkeys(targets.MODULES, "no_such_module_here"))
+    with pytest.raises(MissingRuntimeError, match=r"pip install 'trtbert\[tensorrt-rtx\]'"):
+        check_available("sm86", "tensorrt-rtx")
+    with pytest.raises(MissingRuntimeError, match=r"pip install 'trtbert\[tensorrt\]'"):
+        check_available("sm70", "tensorrt")
+
+
+def test_tensorrt_needs_the_gpu_it_builds_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "MODULES", dict.fromkeys(targets.MODULES, "json"))
+    with pytest.raises(MissingRuntimeError, match=r"--target sm86 needs such a GPU, and this machine has none.* --runtime tensorrt-rtx"):
+        check_available("sm86", "tensorrt")
+    monkeypatch.setattr(targets, "gpu_target", lambda: "sm90")
+    with pytest.raises(MissingRuntimeError, match=r"this machine has sm90. Build on a machine that has one.$"):
+        check_available("sm70", "tensorrt")
+    check_available("sm90", "tensorrt")
+
+
+def test_profiles_take_their_lengths_from_the_model() -> None:
+    given = Profile(seq_len=Range(min=2, opt=16, max=64))
+    assert resolve_profiles([Profile(), given], 512) == (Profile(seq_len=Range(min=1, opt=128, max=512)), given)
+    assert resolve_profiles([Profile()], 2)[0].seq_len == Range(min=1, opt=1, max=2)
+    with pytest.raises(ConfigError, match="asks for 64 tokens, but the model takes at most 63"):
+        resolve_profiles([given], 63)
+
+
+def test_checking_imports_nothing_heavy() -> None:
+    heavy = ["torch", "transformers", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "tensorrt", "tensorrt_rtx", "polygraphy", "numpy"]
+    code = f"import sys, trtbert.builders.targets; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
