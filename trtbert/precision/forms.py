@@ -36,12 +36,12 @@ class Forms:
 
     def put_half(self, value: ir.Value, exponent: int = 0) -> None:
         """`value` is now in half, at `exponent`."""
-        value.dtype = self.format.dtype
+        value.type = ir.TensorType(self.format.dtype)
         self._stored[value] = _Stored(half={exponent: value})
 
     def put_columns(self, value: ir.Value, exponents: Array) -> None:
         """`value` is now in half, each column at its own exponent [N]."""
-        value.dtype = self.format.dtype
+        value.type = ir.TensorType(self.format.dtype)
         self._stored[value] = _Stored(by_column=(value, exponents))
 
     def exponent(self, value: ir.Value) -> int:
@@ -81,10 +81,8 @@ class Forms:
         """`value` in the form it has, for a node that reads any; half for constants that fit."""
         if value.const_value is not None:
             return self.half(value, before) if self.format.fits(value.const_value.numpy()) else value
-        stored = self._stored[value]
-        if 0 in stored.half:
-            return stored.half[0]
-        return self.floating(value, before)
+        is_half = self._stored[value].half.get(0) is value
+        return value if is_half else self.floating(value, before)
 
     def constant(self, value: ir.Value, exponents: int | Array = 0) -> ir.Value:
         """The constant `value` times 2^-exponents (a number, or an array that broadcasts) as an initializer in half."""

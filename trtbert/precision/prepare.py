@@ -41,7 +41,7 @@ def _check(node: ir.Node) -> None:
 def _infer_fused(node: ir.Node) -> None:
     """Shape inference does not always see through a function: the float result of a fused node is float32 here."""
     if node.domain == DOMAIN and node.outputs[0].dtype is None:
-        node.outputs[0].dtype = ir.DataType.FLOAT
+        node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
 
 
 def _replace_float_cast(node: ir.Node) -> None:
