@@ -20,7 +20,12 @@ from trtbert.errors import InputError
 from trtbert.export import hf_config
 from trtbert.export.finish import Raw, finish
 from trtbert.export.pruned import sized_class
-from trtbert.export.sentence_transformers import encoder_folder, has_pooling, max_seq_length, sentence_head
+from trtbert.export.sentence_transformers import (
+    encoder_folder,
+    has_pooling,
+    max_seq_length,
+    sentence_head,
+)
 from trtbert.export.source import Array, Feeds, Source
 from trtbert.export.tokenizer import read_tokenizer, write_tokenizer
 from trtbert.export.weights import read_weights
@@ -108,7 +113,7 @@ def _load_model(hf: Any, task: Task, state: Mapping[str, torch.Tensor]) -> Any:
     _check_layers(info, hf_config.num_layers(hf.to_dict()) or 0)
     if missing := sorted(info["missing_keys"]):
         raise InputError(
-            f"The checkpoint lacks {len(missing)} tensors that {task} needs: {', '.join(missing[:6])}{', ...' if len(missing) > 6 else ''}. "
+            f"The checkpoint lacks {len(missing)} tensors that {task} needs: {', '.join(missing[:6])}{', ...' * (len(missing) > 6)}. "
             "Choose the task it was trained for with --task, or give the fine-tuned model."
         )
     return model.eval()
@@ -143,8 +148,9 @@ def _check_shapes(mismatched: Any) -> None:
     name, in_file, in_model = sorted(mismatched)[0]
     key = next((key for part, key in _CONFIG_KEYS.items() if part in name), "hidden_size, embedding_size or intermediate_size")
     raise InputError(
-        f"config.json disagrees with the weights in {len(mismatched)} tensors: {name} is {tuple(in_file)} in the file, but config.json asks for "
-        f"{tuple(in_model)}. Correct {key} in config.json, or use the config.json that belongs to these weights."
+        f"config.json disagrees with the weights in {len(mismatched)} tensors: {name} is {tuple(in_file)} in the file, but "
+        "config.json asks "
+        f"for {tuple(in_model)}. Correct {key} in config.json, or use the config.json that belongs to these weights."
     )
 
 
@@ -228,7 +234,8 @@ def _width(graph: ir.Model) -> int:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the progress bars and notes of the libraries off the terminal; our own checks say what matters."""
-    log, loggers = transformers.utils.logging, [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    log: Any = transformers.utils.logging
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
     verbosity, levels, has_bar = log.get_verbosity(), [logger.level for logger in loggers], log.is_progress_bar_enabled()
     log.set_verbosity(logging.CRITICAL)
     log.disable_progress_bar()

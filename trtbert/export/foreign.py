@@ -1,7 +1,7 @@
 """A foreign .onnx file (TorchScript or dynamo, opsets 11 to 23) -> the same graph as a checkpoint would give."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,18 @@ from trtbert.export.heads import Step
 from trtbert.export.json_file import read_json
 from trtbert.export.onnx_file import read_onnx, to_opset
 from trtbert.export.onnx_interface import Output
-from trtbert.export.sentence_transformers import has_pooling, max_seq_length, sentence_head
+from trtbert.export.sentence_transformers import (
+    has_pooling,
+    max_seq_length,
+    sentence_head,
+)
 from trtbert.export.source import Array, Feeds, Source
-from trtbert.export.tokenizer import Tokenizer, has_tokenizer, read_tokenizer, write_tokenizer
+from trtbert.export.tokenizer import (
+    Tokenizer,
+    has_tokenizer,
+    read_tokenizer,
+    write_tokenizer,
+)
 from trtbert.tasks import INPUT_IDS, Task
 
 _PROBES = ((2, 3), (3, 5))
@@ -101,7 +110,8 @@ def _max_length(model: ir.Model, options: dict[str, Any], tokenizer: Tokenizer, 
     limits = [limit for limit in known if limit is not None]
     if not limits:
         raise InputError(
-            "The longest input of the model is not known: put its config.json beside the tokenizer, or set model_max_length in tokenizer_config.json."
+            "The longest input of the model is not known: put its config.json beside the tokenizer, or set model_max_length in "
+            "tokenizer_config.json."
         )
     return min(limits)
 
@@ -172,7 +182,7 @@ class _Runner:
         return feeds
 
 
-_NUMPY_TYPES: dict[str, Callable[..., Any]] = {
+_NUMPY_TYPES: dict[str, type[np.generic]] = {
     "tensor(bool)": np.bool_,
     "tensor(float)": np.float32,
     "tensor(int32)": np.int32,

@@ -40,7 +40,7 @@ class GraphBuilder:
     def constant(self, values: Any, dtype: type[np.generic] = np.int64) -> ir.Value:
         name = f"{HEAD_PREFIX}constant_{len(self.initializers)}"
         tensor = ir.tensor(np.asarray(values, dtype), name=name)
-        value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+        value = ir.Value(name=name, shape=ir.Shape(np.shape(values)), type=ir.TensorType(tensor.dtype), const_value=tensor)
         self.initializers.append(value)
         return value
 
@@ -71,7 +71,7 @@ class Activation:
         if self.kind == "sigmoid":
             return 0.5 * (1.0 + np.tanh(0.5 * x))
         exponentials = np.exp(x - x.max(-1, keepdims=True))
-        return exponentials / exponentials.sum(-1, keepdims=True)
+        return np.asarray(exponentials / exponentials.sum(-1, keepdims=True))
 
     def output_size(self, size: int) -> int:
         return size
@@ -86,7 +86,7 @@ class Normalize:
         return graph.op("Div", x, graph.op("Max", norm_B1, graph.float_constant(1e-12)))
 
     def to_numpy(self, x: Array, mask_BS: Array) -> Array:
-        return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+        return np.asarray(x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12))
 
     def output_size(self, size: int) -> int:
         return size
@@ -214,7 +214,7 @@ def _numpy_mean(x_BSD: Array, weights_BS: Array, *, power: float = 1.0) -> Array
 
 
 def _numpy_ranks(mask_BS: Array) -> Array:
-    return np.arange(1, mask_BS.shape[1] + 1) - mask_BS.argmax(1)[:, None]
+    return np.asarray(np.arange(1, mask_BS.shape[1] + 1) - mask_BS.argmax(1)[:, None])
 
 
 def _numpy_last(mask_BS: Array) -> Array:

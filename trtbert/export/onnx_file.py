@@ -7,7 +7,6 @@ import onnx
 import onnx_ir as ir
 import onnxscript.optimizer
 import onnxscript.version_converter
-from google.protobuf.message import DecodeError
 
 from trtbert.errors import InputError, UnsupportedError
 from trtbert.ops import DOMAIN, OPSET
@@ -73,7 +72,9 @@ def _parse(path: Path) -> onnx.ModelProto:
         raise InputError(f"{path} does not exist. Give a Hugging Face folder or an .onnx file.") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}. Check the file and its permissions.") from error
-    except (DecodeError, ValueError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # protobuf's DecodeError, from whichever implementation of protobuf is there
         raise InputError(f"{path} ({path.stat().st_size} bytes) is not a whole ONNX file: {error}. Export or download it again.") from error
     if not proto.graph.node or not proto.opset_import:
         raise InputError(f"{path} holds no ONNX graph. Export or download it again.")
@@ -96,7 +97,8 @@ def _check_external_data(proto: onnx.ModelProto, path: Path) -> None:
         if not file.is_file() or file.stat().st_size < needed:
             size = file.stat().st_size if file.is_file() else "no"
             raise InputError(
-                f"The external data of {path.name} is incomplete: {tensor.name!r} ends at byte {needed} of {location}, which has {size} bytes. "
+                f"The external data of {path.name} is incomplete: {tensor.name!r} ends at byte {needed} of {location}, which has {size} "
+                "bytes. "
                 "Copy the whole data file beside the .onnx file."
             )
 
@@ -130,6 +132,7 @@ def _check_weights(model: ir.Model, path: Path) -> None:
         tensor = value.const_value
         if tensor is not None and tensor.size >= _SMALLEST_WEIGHT and tensor.dtype in _NARROW:
             raise UnsupportedError(
-                f"{path.name} holds {tensor.dtype.name.lower()} weights ({name} {list(tensor.shape)}): it was already converted to another precision. "
+                f"{path.name} holds {tensor.dtype.name.lower()} weights ({name} {list(tensor.shape)}): it was already converted to "
+                "another precision. "
                 "Give the float32 model; trtbert chooses the precision itself."
             )

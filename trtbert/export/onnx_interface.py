@@ -34,14 +34,16 @@ def name_inputs(model: ir.Model) -> dict[str, ir.Value]:
     names = [value.name or "" for value in values]
     if cached := [name for name in names if _CACHE.search(name)]:
         raise UnsupportedError(
-            f"The .onnx file is a decoder: it takes {', '.join(cached[:3])}. Only encoders, which see the whole text at once, are supported."
+            f"The .onnx file is a decoder: it takes {', '.join(cached[:3])}. Only encoders, which see the whole text at once, are "
+            "supported."
         )
     named = {_our_name(name): value for name, value in zip(names, values, strict=True)}
     if INPUT_IDS not in named:
         raise UnsupportedError(f"The .onnx file is no text encoder: it takes {', '.join(names)}, and no {INPUT_IDS}.")
     if unknown := [name for name in names if _our_name(name) not in INPUTS]:
         raise InputError(
-            f"The .onnx file takes {', '.join(unknown)}, which trtbert cannot fill; allowed are {', '.join(INPUTS)}. Export it again without."
+            f"The .onnx file takes {', '.join(unknown)}, which trtbert cannot fill; allowed are {', '.join(INPUTS)}. Export it "
+            "again without."
         )
     if len(named) < len(names):
         raise InputError(f"The inputs {', '.join(names)} cannot be told apart. Name them {', '.join(INPUTS)} in the export.")
@@ -169,7 +171,8 @@ def choose_outputs(outputs: Sequence[Output], task: Task) -> tuple[Output, ...]:
 
 def _missing(outputs: Sequence[Output], task: Task, needed: str) -> InputError:
     return InputError(
-        f"{task} needs {needed}, but the file gives {', '.join(map(str, outputs))}. Choose another --task, or export the model with its head."
+        f"{task} needs {needed}, but the file gives {', '.join(map(str, outputs))}. Choose another --task, or export the model "
+        "with its head."
     )
 
 

@@ -119,7 +119,8 @@ class _Resizer:
         removed = self.removed.get(index, [])
         if removed and num_heads != full - len(removed):
             raise InputError(
-                f"config.json disagrees with the weights: pruned_heads names {len(removed)} of {full} heads of layer {index}, but {tensors[0]} is "
+                f"config.json disagrees with the weights: pruned_heads names {len(removed)} of {full} heads of layer {index}, but "
+                f"{tensors[0]} is "
                 f"{shapes[0]}, which is {num_heads} heads of {self.head_size}. Correct pruned_heads in config.json, or take it out."
             )
         if num_heads < full:
@@ -137,12 +138,14 @@ class _Resizer:
             if not is_whole or shape != first:
                 raise InputError(
                     f"config.json disagrees with the weights: {tensor} is {shape}, where hidden_size {hidden} and num_attention_heads "
-                    f"{self.config.num_attention_heads} ask for {(hidden, hidden)}, or fewer rows in whole heads of {size}, the same for query, "
+                    f"{self.config.num_attention_heads} ask for {(hidden, hidden)}, or fewer rows in whole heads of {size}, the same for "
+                    "query, "
                     f"key and value (the first is {first}). Correct config.json, or prune whole heads."
                 )
         if first is not None and self._shape(out) != (hidden, first[0]):
             raise InputError(
-                f"config.json disagrees with the weights: {out} is {self._shape(out)}, where the {first[0]} rows of query, key and value ask for "
+                f"config.json disagrees with the weights: {out} is {self._shape(out)}, where the {first[0]} rows of query, key and "
+                "value ask for "
                 f"{(hidden, first[0])}. Prune the output projection together with its heads."
             )
 
@@ -162,7 +165,8 @@ class _Resizer:
     def _select_position_bias(self, attention: nn.Module, kept: list[int], num_heads: int, num_bias_heads: int, tensor: str) -> None:
         if len(kept) != num_heads or num_bias_heads != self.config.num_attention_heads:
             raise InputError(
-                f"{tensor} has {num_heads} heads, but the relative-position bias that all layers share has {num_bias_heads}, and the file does not "
+                f"{tensor} has {num_heads} heads, but the relative-position bias that all layers share has {num_bias_heads}, and the "
+                "file does not "
                 f'say which heads were kept. Name the removed ones in config.json: "pruned_heads": {{"layer": [heads]}}.'
             )
 
@@ -183,7 +187,8 @@ class _Resizer:
         if up_shape != (width, hidden) or down_shape != (hidden, width) or not 0 < width <= full:
             raise InputError(
                 f"config.json disagrees with the weights: {up} is {up_shape} and {down} is {down_shape}, where hidden_size {hidden} and "
-                f"intermediate_size {full} ask for {(full, hidden)} and {(hidden, full)}, or both narrower by the same neurons. Correct config.json."
+                f"intermediate_size {full} ask for {(full, hidden)} and {(hidden, full)}, or both narrower by the same neurons. Correct "
+                "config.json."
             )
         _resize(layer.get_submodule(self.names.up), out_features=width)
         _resize(layer.get_submodule(self.names.down), in_features=width)

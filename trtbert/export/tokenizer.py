@@ -88,7 +88,7 @@ def _load(folder: Path) -> Any:
     has_config = any((folder / name).is_file() for name in ("tokenizer_config.json", "config.json"))
     try:
         if not has_config and (folder / TOKENIZER).is_file():
-            tokenizer: Any = PreTrainedTokenizerFast(tokenizer_file=str(folder / TOKENIZER))
+            tokenizer: Any = PreTrainedTokenizerFast(tokenizer_file=str(folder / TOKENIZER))  # type: ignore[no-untyped-call]
         else:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # the tokenizers library raises bare Exceptions

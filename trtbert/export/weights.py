@@ -99,7 +99,8 @@ def _read_plain_tensors(path: Path) -> dict[str, torch.Tensor]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, AttributeError, ImportError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"{path} was refused, and nothing in it was run: it is damaged, or a pickle of more than plain tensors ({reason[:200]}). {_CONVERT}"
+            f"{path} was refused, and nothing in it was run: it is damaged, or a pickle of more than plain tensors "
+            f"({reason[:200]}). {_CONVERT}"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) and isinstance(k, str) for k, v in state.items()):
         raise InputError(f"{path} is not a state dict: names and tensors are expected, got {type(state).__name__}. {_CONVERT}")
