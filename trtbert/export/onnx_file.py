@@ -7,6 +7,7 @@ import onnx
 import onnx_ir as ir
 import onnxscript.optimizer
 import onnxscript.version_converter
+from onnx_ir.passes import common
 
 from trtbert.errors import InputError, UnsupportedError
 from trtbert.ops import DOMAIN, OPSET
@@ -50,10 +51,26 @@ def to_opset(model: ir.Model) -> ir.Model:
         onnxscript.version_converter.convert_version(model, OPSET, fallback=True)
         if model.graph.opset_imports.get("") != OPSET:
             raise UnsupportedError(f"The file cannot be converted to opset {OPSET}. Export the model again with opset 14 to {OPSET}.")
-        onnxscript.optimizer.optimize(model)
+        _simplify(model)
     finally:
         _set_quiet(False)
     return model
+
+
+def _simplify(model: ir.Model) -> None:
+    """Inline functions and fold constants, without onnxscript's rewrite rules: they take an epsilon of 1e-12 for zero."""
+    common.InlinePass()(model)
+    onnxscript.optimizer.fold_constants(model)
+    ir.passes.Sequential(
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedOpsetsPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.OutputFixPass(),
+        common.NameFixPass(),
+    )(model)
 
 
 def _set_quiet(is_quiet: bool) -> None:
