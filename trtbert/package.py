@@ -137,9 +137,9 @@ class Package:
     def engine_path(self) -> Path:
         """Raises MissingRuntimeError for a build kit, whose engine is yet to be built."""
         if self.manifest.engine is None:
-            advice = " ".join(self.manifest.notes)
             raise MissingRuntimeError(
-                f"{self.path} is a build kit for {self.manifest.target}, with no engine yet: build it on a machine with that GPU. {advice}"
+                f"{self.path} is a build kit for {self.manifest.target}, with no engine yet. "
+                f"On a machine with that GPU and {self.manifest.runtime}: trtbert build {self.path} -o PKG"
             )
         return self.path / self.manifest.engine
 

@@ -94,13 +94,12 @@ def _try_lock(folder: Path) -> int | None:
 
 def _remove_stale(output: Path) -> None:
     """Remove the folders of killed processes, and put a package back that was killed between its two renames."""
-    for name in os.listdir(output.parent):
-        folder = output.parent / name
-        if name.startswith(f".{output.name}.partial-") and (lock := _try_lock(folder)) is not None:
+    for folder in list(output.parent.iterdir()):
+        if folder.name.startswith(f".{output.name}.partial-") and (lock := _try_lock(folder)) is not None:
             logger.info("Removing %s, left by a process that was killed", folder)
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)
-        elif name.startswith(f".{output.name}.replaced-"):
+        elif folder.name.startswith(f".{output.name}.replaced-"):
             if output.exists():
                 shutil.rmtree(folder, ignore_errors=True)
             else:

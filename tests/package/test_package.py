@@ -54,7 +54,7 @@ def test_a_written_package_opens(folder: Path) -> None:
     assert package.manifest.model == FACTS
     assert package.engine_path == folder / "model.onnx"
     assert package.tokenizer_path == folder / "tokenizer.json"
-    assert sorted(os.listdir(folder)) == ["licences", "manifest.json", "model.onnx", "tokenizer.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["licences", "manifest.json", "model.onnx", "tokenizer.json"]
 
 
 def test_a_file_beside_the_listed_ones_is_let_be(folder: Path) -> None:
@@ -133,7 +133,7 @@ def test_an_altered_file(folder: Path) -> None:
 
 
 def test_a_build_kit_has_no_engine(folder: Path) -> None:
-    edit(folder, lambda m: m.update(engine=None, onnx="model.onnx", target="sm75", notes=["Run build.sh there."]))
+    edit(folder, lambda m: m.update(engine=None, onnx="model.onnx", target="sm75", runtime="tensorrt"))
     package = open_package(folder)
-    with pytest.raises(MissingRuntimeError, match=r"build kit for sm75.*Run build\.sh there"):
+    with pytest.raises(MissingRuntimeError, match=r"build kit for sm75.*trtbert build .*pkg -o PKG"):
         _ = package.engine_path

@@ -94,11 +94,18 @@ def _export(module: torch.nn.Module, names: tuple[str, ...], task: Task, path: P
     sample = tuple(torch.ones(2, 5, dtype=torch.int32) for _ in names)
     outputs, axes = TASKS[task].outputs, {0: "batch", 1: "sequence"}
     per_token = "sequence" in TASKS[task].shape
-    dynamic = {name: axes for name in names} | {name: axes if per_token else {0: "batch"} for name in outputs}
+    dynamic = dict.fromkeys(names, axes) | {name: axes if per_token else {0: "batch"} for name in outputs}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module, sample, str(path), input_names=list(names), output_names=list(outputs), dynamic_axes=dynamic, dynamo=False, opset_version=17
+            module,
+            sample,
+            str(path),
+            input_names=list(names),
+            output_names=list(outputs),
+            dynamic_axes=dynamic,
+            dynamo=False,
+            opset_version=17,
         )
     with torch.inference_mode():
         result = module(*sample)

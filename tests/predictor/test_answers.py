@@ -36,7 +36,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponents / exponents.sum()
 
 
-def reference(checkpoint: Path, example: dict[str, str], *, top_k: int, max_answer_len: int = 15, stride: int = 32) -> tuple[list[dict[str, Any]], float]:
+def reference(
+    checkpoint: Path, example: dict[str, str], *, top_k: int, max_answer_len: int = 15, stride: int = 32
+) -> tuple[list[dict[str, Any]], float]:
     """The answers, best first, and the score of no answer; as `transformers` 4 has it."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
     model = transformers.AutoModelForQuestionAnswering.from_pretrained(checkpoint).eval()
@@ -52,7 +54,8 @@ def reference(checkpoint: Path, example: dict[str, str], *, top_k: int, max_answ
         with torch.inference_mode():
             output = model(**feeds)
         is_allowed = np.array([sequence == 1 or place == 0 for place, sequence in enumerate(window.sequence_ids)])
-        start, end = (softmax(np.where(is_allowed, logits[0].double().numpy(), -1e4)) for logits in (output.start_logits, output.end_logits))
+        logits = (output.start_logits[0].double().numpy(), output.end_logits[0].double().numpy())
+        start, end = (softmax(np.where(is_allowed, logits_S, -1e4)) for logits_S in logits)
         null_scores.append(start[0] * end[0])
         places = [place for place, sequence in enumerate(window.sequence_ids) if sequence == 1]
         spans = [(start[s] * end[e], s, e) for s in places for e in places if s <= e < s + max_answer_len]
@@ -123,7 +126,9 @@ def test_the_ways_to_ask(made: tuple[Predictor, Path]) -> None:
 
 def test_wrong_ways_to_ask(made: tuple[Predictor, Path]) -> None:
     predictor, _ = made
-    with pytest.raises(InputError, match=r"Text 0 must be a pair \(question, context\) of strings, got a dict with the keys \['question'\]"):
+    with pytest.raises(
+        InputError, match=r"Text 0 must be a pair \(question, context\) of strings, got a dict with the keys \['question'\]"
+    ):
         predictor.predict([{"question": "who?"}])
     with pytest.raises(InputError, match="must have one length, got 2 and 1"):
         predictor.predict(question=["a", "b"], context=["c"])

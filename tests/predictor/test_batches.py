@@ -10,7 +10,8 @@ from trtbert.predictor.batches import longest_length, plan_batches
 
 def profile(batch: tuple[int, int], seq: tuple[int, int] | None) -> Profile:
     return Profile(
-        batch_size=Range(min=batch[0], opt=batch[0], max=batch[1]), seq_len=None if seq is None else Range(min=seq[0], opt=seq[1], max=seq[1])
+        batch_size=Range(min=batch[0], opt=batch[0], max=batch[1]),
+        seq_len=None if seq is None else Range(min=seq[0], opt=seq[1], max=seq[1]),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from tokenizers import Encoding
 
 from trtbert.package import Package
-from trtbert.predictor.batches import MAX_PADDED_TOKENS, longest_length, plan_batches
+from trtbert.predictor.batches import MAX_TOKENS_CPU, MAX_TOKENS_GPU, longest_length, plan_batches
 from trtbert.predictor.tokens import Text, load_tokenizer, make_feeds, tokenize
 from trtbert.runtime import Array, Runtime
 from trtbert.tasks import TASKS
@@ -26,10 +26,10 @@ class Encoder:
         is_cut = self.facts.task != "question-answering"  # There, long contexts are cut into windows.
         self.tokenizer = load_tokenizer(package.tokenizer_path, max_length=self.max_length if is_cut else None)
         self._is_per_token = "sequence" in TASKS[self.facts.task].shape
-        self._max_tokens = MAX_PADDED_TOKENS
+        self._max_tokens = MAX_TOKENS_CPU if package.target == "cpu" else MAX_TOKENS_GPU
         if self._is_per_token:
             widths = [size for output in self.facts.outputs for size in output.shape[2:] if isinstance(size, int)]
-            self._max_tokens = min(MAX_PADDED_TOKENS, _MAX_OUTPUT_VALUES // math.prod(widths))
+            self._max_tokens = min(self._max_tokens, _MAX_OUTPUT_VALUES // math.prod(widths))
 
     def tokenize(self, texts: Sequence[Text]) -> list[Encoding]:
         return tokenize(self.tokenizer, texts)

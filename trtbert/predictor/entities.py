@@ -18,10 +18,10 @@ Aggregation = Literal["none", "simple", "first", "average", "max"]
 
 @dataclass(frozen=True)
 class _Piece:
-    """A token or a word: its scores [L] and its place in the text, as characters."""
+    """A token or a word: its scores, one a label, and its place in the text, as characters."""
 
     word: str
-    scores_L: Array
+    scores: Array
     start: int
     end: int
     index: int
@@ -73,9 +73,9 @@ def _unknown_ids(tokenizer: Tokenizer) -> set[int | None]:
 
 
 _WORD_SCORES: dict[str, Callable[[list[_Piece]], Array]] = {
-    "first": lambda pieces: pieces[0].scores_L,
-    "average": lambda pieces: np.mean([piece.scores_L for piece in pieces], axis=0),
-    "max": lambda pieces: max(pieces, key=lambda piece: piece.scores_L.max()).scores_L,
+    "first": lambda pieces: pieces[0].scores,
+    "average": lambda pieces: np.mean([piece.scores for piece in pieces], axis=0),
+    "max": lambda pieces: max(pieces, key=lambda piece: piece.scores.max()).scores,
 }
 
 
@@ -93,9 +93,9 @@ def _words(tokenizer: Tokenizer, pieces: list[_Piece], word_scores: Callable[[li
 
 
 def _token(piece: _Piece, labels: Sequence[str]) -> dict[str, Any]:
-    best = int(piece.scores_L.argmax())
+    best = int(piece.scores.argmax())
     place = {"index": piece.index, "word": piece.word, "start": piece.start, "end": piece.end}
-    return {"entity": label_name(labels, best), "score": float(piece.scores_L[best]), **place}
+    return {"entity": label_name(labels, best), "score": float(piece.scores[best]), **place}
 
 
 def _groups(tokens: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
