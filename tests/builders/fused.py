@@ -110,7 +110,9 @@ class _Builder:
     def matmul(self, x: ir.Value, rows: int, columns: int) -> ir.Value:
         return self.typed(self.tape.op("MatMul", [x, self.weight(rows, columns)]), [BATCH, SEQUENCE, columns])
 
-    def fused(self, name: str, inputs: list[ir.Value], width: int, attributes: dict[str, int | float | str], overload: str = "") -> ir.Value:
+    def fused(
+        self, name: str, inputs: list[ir.Value], width: int, attributes: dict[str, int | float | str], overload: str = ""
+    ) -> ir.Value:
         return self.typed(self.tape.op(name, inputs, attributes, domain=DOMAIN, overload=overload), [BATCH, SEQUENCE, width])
 
     def typed(self, value: ir.Value, shape: list[int | ir.SymbolicDim]) -> ir.Value:

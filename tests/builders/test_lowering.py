@@ -28,14 +28,18 @@ def run(model: ir.Model, inputs: Feeds) -> npt.NDArray[Any]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    return np.asarray(onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, inputs)[0])
+    return np.asarray(
+        onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, inputs)[0]
+    )
 
 
 def ops(model: ir.Model) -> Counter[str]:
     return Counter(f"{node.domain}.{node.op_type}".removeprefix(".") for node in model.graph)
 
 
-def one_node(name: str, inputs: Feeds, weights: Feeds, attributes: dict[str, Any], overload: str = "", projection: Feeds | None = None) -> ir.Model:
+def one_node(
+    name: str, inputs: Feeds, weights: Feeds, attributes: dict[str, Any], overload: str = "", projection: Feeds | None = None
+) -> ir.Model:
     """A model of one fused node; with `projection` its first input x [B,S,D] goes through MatMul and Add first."""
     values = {key: ir.val(key, ir.DataType.from_numpy(a.dtype), [None] * a.ndim) for key, a in inputs.items()}
     constants = {key: ir.val(key, const_value=ir.tensor(a, name=key)) for key, a in (weights | (projection or {})).items()}
@@ -47,7 +51,9 @@ def one_node(name: str, inputs: Feeds, weights: Feeds, attributes: dict[str, Any
         node_inputs[0].dtype = made.dtype = ir.DataType.FLOAT
     y = tape.op(name, node_inputs, attributes, domain=DOMAIN, overload=overload)
     y.name, y.dtype, y.shape = "y", ir.DataType.FLOAT, ir.Shape([None, None, None])
-    graph = ir.Graph(list(values.values()), [y], nodes=tape.nodes, initializers=list(constants.values()), opset_imports={"": OPSET}, name="op")
+    graph = ir.Graph(
+        list(values.values()), [y], nodes=tape.nodes, initializers=list(constants.values()), opset_imports={"": OPSET}, name="op"
+    )
     model = ir.Model(graph, ir_version=11)
     add_functions(model)
     return model
@@ -58,7 +64,9 @@ def floats(rng: np.random.Generator, *shape: int) -> npt.NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("lowering", [BODY, *ORT["FusedQkvAttention"]])
-@pytest.mark.parametrize("batch,length,num_heads,head_size", [(1, 1, 1, 16), (3, 17, 3, 24), (2, 33, 2, 128), (64, 5, 5, 64), (2, 512, 1, 16)])
+@pytest.mark.parametrize(
+    "batch,length,num_heads,head_size", [(1, 1, 1, 16), (3, 17, 3, 24), (2, 33, 2, 128), (64, 5, 5, 64), (2, 512, 1, 16)]
+)
 @pytest.mark.parametrize("has_bias", [False, True])
 def test_attention(lowering: str, batch: int, length: int, num_heads: int, head_size: int, has_bias: bool) -> None:
     rng = np.random.default_rng(length)
@@ -123,7 +131,10 @@ def test_skip_layer_norm(lowering: str, width: int, has_bias: bool) -> None:
     assert_close(run(lowered, inputs), expected)
 
 
-@pytest.mark.parametrize("lowering,approximate", [(BODY, "none"), ("Gelu", "none"), ("Gelu", "tanh"), ("com.microsoft.BiasGelu", "none"), ("com.microsoft.FastGelu", "tanh")])
+@pytest.mark.parametrize(
+    "lowering,approximate",
+    [(BODY, "none"), ("Gelu", "none"), ("Gelu", "tanh"), ("com.microsoft.BiasGelu", "none"), ("com.microsoft.FastGelu", "tanh")],
+)
 def test_bias_gelu(lowering: str, approximate: str) -> None:
     rng = np.random.default_rng(1)
     inputs, weights = {"x": floats(rng, 3, 7, 33) * np.float32(3)}, {"bias": floats(rng, 33)}
@@ -159,7 +170,9 @@ def test_embed_layer_norm(lowering: str, has_token_type: bool, position_rows: in
     assert_close(run(lowered, inputs), FUSED_OPS["FusedEmbedLayerNorm"].reference(*inputs.values(), *weights.values(), epsilon=1e-12))
 
 
-@pytest.mark.parametrize("op,lowering", [(op, lowering) for op, lowerings in ORT.items() for lowering in lowerings if "FastGelu" not in lowering])
+@pytest.mark.parametrize(
+    "op,lowering", [(op, lowering) for op, lowerings in ORT.items() for lowering in lowerings if "FastGelu" not in lowering]
+)
 def test_encoder_with_unequal_layers(op: str, lowering: str) -> None:
     model = fused_encoder(Encoder())
     before = ops(model)

@@ -63,15 +63,20 @@ def test_a_large_model_keeps_its_weights_beside_it(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(ort, "_MAX_PROTO_BYTES", 1000)
     built = ort.build(fused_encoder(Encoder()), tmp_path / "model.onnx", feeds_shape=(2, 8))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
-    assert (tmp_path / "model.onnx.data").stat().st_size > 10_000 > 0
+    assert (tmp_path / "model.onnx.data").stat().st_size > 10_000
     assert run(built.path, 2, 9).shape == (2, 9, 48)
 
 
 def test_the_default_gives_way_only_to_a_real_gain() -> None:
-    assert measure.fastest({"body": [1.0, 8.0], "Attention": [0.99, 7.95]}, "body") == "body"
-    assert measure.fastest({"body": [1.0, 8.0], "Attention": [0.9, 7.2]}, "body") == "Attention"
-    assert measure.fastest({"body": [1.0, 8.0], "Attention": [0.5, 16.0]}, "body") == "body"
-    assert measure.fastest({"body": [1.0], "Gelu": [2.0]}, "com.microsoft.BiasGelu") == "body", "the default did not fit"
+    assert measure.fastest({"body": [[1.0], [8.0]], "Attention": [[0.99], [7.95]]}, "body") == "body"
+    assert measure.fastest({"body": [[1.0], [8.0]], "Attention": [[0.9], [7.2]]}, "body") == "Attention"
+    assert measure.fastest({"body": [[1.0], [8.0]], "Attention": [[0.5], [16.0]]}, "body") == "body"
+    assert measure.fastest({"body": [[1.0]], "Gelu": [[2.0]]}, "com.microsoft.BiasGelu") == "body", "the default did not fit"
+
+
+def test_one_lucky_round_does_not_make_a_lowering_the_fastest() -> None:
+    assert measure.fastest({"body": [[1.0, 1.0, 1.0]], "Attention": [[0.8, 1.1, 1.1]]}, "body") == "body"
+    assert measure.fastest({"body": [[0.9, 2.0, 2.0]], "Attention": [[0.95, 1.1, 1.1]]}, "body") == "body"
 
 
 def test_the_layer_probe_is_one_layer() -> None:
@@ -85,7 +90,11 @@ def test_the_layer_probe_is_one_layer() -> None:
 def test_the_embedding_probe_keeps_only_the_first_rows_of_a_table() -> None:
     probe = embedding_probe(fused_encoder(Encoder(num_positions=1000)))
     assert probe is not None
-    rows = [value.const_value.shape[0] for value in probe.model.graph.initializers.values() if value.const_value and len(value.const_value.shape) == 2]
+    rows = [
+        value.const_value.shape[0]
+        for value in probe.model.graph.initializers.values()
+        if value.const_value and len(value.const_value.shape) == 2
+    ]
     assert sorted(rows) == [2, 60, 512]
     assert all(array.max() < 2 for array in probe.feeds(2, 8).values())
 

@@ -17,7 +17,9 @@ from trtbert.errors import InputError, UnsupportedError
 
 pytestmark = [
     pytest.mark.tensorrt,
-    pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed: pip install 'trtbert[tensorrt-rtx]'"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed: pip install 'trtbert[tensorrt-rtx]'"
+    ),
 ]
 
 PROFILE = Profile(batch_size=Range(min=1, opt=4, max=8), seq_len=Range(min=1, opt=16, max=64))

@@ -46,5 +46,8 @@ def _cause(status: int, text: str) -> tuple[type[TrtbertError], str]:
     if status == -signal.SIGKILL:
         return UnsupportedError, "its process was killed, most often for want of memory; close other programs or use a smaller profile"
     if status < 0:
-        return UnsupportedError, f"its process died of signal {signal.Signals(-status).name} on this graph; try another --precision or runtime"
+        return (
+            UnsupportedError,
+            f"its process died of signal {signal.Signals(-status).name} on this graph; try another --precision or runtime",
+        )
     return UnsupportedError, f"it refused the graph (exit status {status}); try another --precision or runtime"

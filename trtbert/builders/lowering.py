@@ -81,6 +81,6 @@ def _replace(graph: ir.Graph, node: ir.Node, replace: Replace, shared: dict[tupl
     value = replace(site)
     if value is None:
         return False
-    value.dtype, value.shape = node.outputs[0].dtype, node.outputs[0].shape
+    value.type, value.shape = node.outputs[0].type, node.outputs[0].shape
     ir.convenience.replace_nodes_and_values(graph, node, [node], site.tape.nodes, node.outputs, [value])
     return True

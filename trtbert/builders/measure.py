@@ -6,7 +6,7 @@ weights count; and the embeddings. Each lowering of each op is put into its prob
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +21,8 @@ from trtbert.builders.probe import Probe, embedding_probe, layer_probe
 LOGGER = logging.getLogger(__name__)
 
 SECONDS = 1.2
-"""Time spent on one probe at one shape, the shortest times of three to fifteen rounds."""
-MIN_ROUNDS, MAX_ROUNDS = 3, 15
+"""Time spent on one probe at one shape, as far as the least and the largest number of rounds allow."""
+MIN_ROUNDS, MAX_ROUNDS = 5, 15
 GAIN = 0.97
 """A lowering takes the default's place only if it needs less than this share of the default's time: the rest is noise."""
 
@@ -30,6 +30,8 @@ Shape = tuple[int, int]
 Key = tuple[tuple[str, str], ...]
 """What each op of a probe becomes."""
 Feeds = dict[str, npt.NDArray[Any]]
+Rounds = list[list[float]]
+"""Milliseconds: one list for each shape, one number for each round."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,52 +47,61 @@ def measure(model: ir.Model, default: Mapping[str, str], feeds_shape: Shape) -> 
     shapes = tuple(dict.fromkeys([(1, feeds_shape[1]), feeds_shape]))
     choice, milliseconds = dict(default), {}
     for probe in (layer_probe(model), embedding_probe(model)):
-        if probe is None:
-            continue
-        for op, times in _race(probe, default, shapes).items():
-            milliseconds[op] = {f"{name} {b}x{s}": round(t, 4) for name, row in times.items() for (b, s), t in zip(shapes, row, strict=True)}
+        for op, times in ({} if probe is None else _race(probe, default, shapes)).items():
             choice[op] = fastest(times, default[op])
+            milliseconds[op] = {
+                f"{name} {b}x{s}": round(min(row), 4) for name, rows in times.items() for (b, s), row in zip(shapes, rows, strict=True)
+            }
             LOGGER.info("%s becomes %s: %s", op, choice[op], milliseconds[op])
     return Measurement(choice=choice, milliseconds=milliseconds)
 
 
-def fastest(times: Mapping[str, list[float]], default: str) -> str:
-    """The lowering with the smallest time relative to the default's, averaged over shapes; the default unless the gain is real."""
+def fastest(times: Mapping[str, Rounds], default: str) -> str:
+    """The lowering that takes the smallest share of the default's time, on average over shapes; the default unless the gain is real.
+
+    `times` are milliseconds: {lowering: one list for each shape, one number for each round}. The share is the larger of two, of
+    which each alone is fooled by a busy machine: that of the shortest times, and the median of the shares within each round.
+    """
     default = default if default in times else BODY
-    share = {name: float(np.mean(np.divide(row, times[default]))) for name, row in times.items()}
-    best = min(share, key=share.__getitem__)
-    return best if share[best] < GAIN else default
+    shares = {name: float(np.mean([_share(*pair) for pair in zip(rows, times[default], strict=True)])) for name, rows in times.items()}
+    best = min(shares, key=shares.__getitem__)
+    return best if shares[best] < GAIN else default
 
 
-def _race(probe: Probe, default: Mapping[str, str], shapes: tuple[Shape, ...]) -> dict[str, dict[str, list[float]]]:
-    """Milliseconds of the probe: {op: {lowering: [one for each shape]}}."""
+def _share(row: Sequence[float], default: Sequence[float]) -> float:
+    return max(min(row) / min(default), float(np.median(np.divide(row, default))))
+
+
+def _race(probe: Probe, default: Mapping[str, str], shapes: tuple[Shape, ...]) -> dict[str, dict[str, Rounds]]:
+    """Milliseconds of the probe: {op: {lowering: one list for each shape}}."""
     sessions: dict[Key, onnxruntime.InferenceSession] = {}
-    of_candidate: dict[tuple[str, str], Key] = {}
+    candidates: dict[tuple[str, str], Key] = {}
     for op in sorted({node.op_type for node in probe.model.graph if node.op_type in ORT}):
         for name in (BODY, *ORT[op]):
             lowered, records = lower(probe.model, ORT, {**default, op: name})
-            became = tuple(sorted({(record.op, record.lowering) for record in records}))
-            if (op, name) in became:
-                of_candidate[op, name] = became
-                if became not in sessions:
-                    sessions[became] = _session(lowered)
+            key = tuple(sorted({(record.op, record.lowering) for record in records}))
+            if (op, name) in key:
+                candidates[op, name] = key
+                sessions[key] = sessions[key] if key in sessions else _session(lowered)
     times = [_interleaved(sessions, probe.feeds(*shape)) for shape in shapes]
-    result: dict[str, dict[str, list[float]]] = {op: {} for op, _ in of_candidate}
-    for (op, name), became in of_candidate.items():
-        result[op][name] = [row[became] for row in times]
+    result: dict[str, dict[str, Rounds]] = {op: {} for op, _ in candidates}
+    for (op, name), key in candidates.items():
+        result[op][name] = [time[key] for time in times]
     return result
 
 
-def _interleaved(sessions: Mapping[Key, onnxruntime.InferenceSession], feeds: Feeds) -> dict[Key, float]:
-    """Shortest milliseconds of each session; one run of each by turns, so that a busy machine slows all of them alike."""
+def _interleaved(sessions: Mapping[Key, onnxruntime.InferenceSession], feeds: Feeds) -> dict[Key, list[float]]:
+    """Milliseconds of each session, round by round; one run of each in a round, so that a busy machine slows all of them alike."""
     for session in sessions.values():
         _milliseconds(session, feeds)
-    best = {key: _milliseconds(session, feeds) for key, session in sessions.items()}
-    rounds = int(np.clip(SECONDS * 1e3 / sum(best.values()), MIN_ROUNDS, MAX_ROUNDS))
-    for _ in range(rounds - 1):
-        for key, session in sessions.items():
-            best[key] = min(best[key], _milliseconds(session, feeds))
-    return best
+    times = {key: [_milliseconds(session, feeds)] for key, session in sessions.items()}
+    num_rounds = int(np.clip(SECONDS * 1e3 / sum(row[0] for row in times.values()), MIN_ROUNDS, MAX_ROUNDS))
+    order = list(sessions)
+    for _ in range(num_rounds - 1):
+        order.reverse()
+        for key in order:
+            times[key].append(_milliseconds(sessions[key], feeds))
+    return times
 
 
 def _milliseconds(session: onnxruntime.InferenceSession, feeds: Feeds) -> float:

@@ -18,8 +18,7 @@ from trtbert.ops import DOMAIN, OPSET
 Feeds = dict[str, npt.NDArray[Any]]
 
 _IDS = (0, 1, 6)
-_TABLES = (2, 3, 7)
-"""The inputs of FusedEmbedLayerNorm that hold ids, and those that hold a table [V,D]."""
+"""The inputs of FusedEmbedLayerNorm that hold ids; the others are weights."""
 
 _NUM_ROWS = 512
 """Rows of each table that the embedding probe keeps: a word table alone can be 90 MB and more."""
@@ -49,7 +48,7 @@ def layer_probe(model: ir.Model) -> Probe | None:
         graph = ir.convenience.extract(model.graph, inputs, [end])
     except ValueError:  # something else of the model flows into the layer
         return None
-    width, num_heads = int(weight.const_value.shape[0]), attentions[0].attributes["num_heads"].as_int()
+    width, num_heads = weight.const_value.numpy().shape[0], attentions[0].attributes["num_heads"].as_int()
     names = [str(value.name) for value in inputs]
     mask_dtype = (inputs[1].dtype or ir.DataType.INT32).numpy()
 
@@ -78,9 +77,14 @@ def embedding_probe(model: ir.Model) -> Probe | None:
     node.outputs[0].name = "embeddings_BSD"
     graph = ir.Graph(list(ids.values()), node.outputs, nodes=[node], initializers=initializers, opset_imports={"": OPSET}, name="probe")
 
+    num_rows = min(
+        table.const_value.numpy().shape[0] for table in initializers if table.const_value is not None and len(table.const_value.shape) == 2
+    )
+    dtypes = {f"ids_{i}": _dtype(fused.inputs[i]).numpy() for i in ids}
+
     def feeds(batch: int, length: int) -> Feeds:
-        row_S = np.arange(length) % min(value.const_value.shape[0] for i, value in weights.items() if i in _TABLES)
-        return {str(value.name): np.tile(row_S, (batch, 1)).astype(value.dtype.numpy()) for value in ids.values()}
+        ids_BS = np.tile(np.arange(length) % num_rows, (batch, 1))
+        return {name: ids_BS.astype(dtype) for name, dtype in dtypes.items()}
 
     return Probe(model=_model(graph), feeds=feeds)
 

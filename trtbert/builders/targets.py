@@ -91,7 +91,11 @@ def _runtime(target: Target) -> Runtime:
 
 def _runtime_reason(target: Target, runtime: Runtime) -> str | None:
     if target in ("cpu", "cuda"):
-        return None if runtime == "onnxruntime" else f"{runtime} runs on no {target} target; use --runtime onnxruntime or a target such as sm86"
+        return (
+            None
+            if runtime == "onnxruntime"
+            else f"{runtime} runs on no {target} target; use --runtime onnxruntime or a target such as sm86"
+        )
     if runtime == "onnxruntime":
         return "ONNX Runtime builds no engine for one GPU; use --target cuda, or --runtime tensorrt or tensorrt-rtx"
     if runtime == "tensorrt-rtx" and target == "sm70":

@@ -5,6 +5,7 @@ request on its standard input, keeps all it says in a log, and turns every way i
 """
 
 import ctypes
+import importlib
 import importlib.metadata
 import json
 import os
@@ -57,7 +58,9 @@ def build(
             "capability": int(target.removeprefix("sm")),
             "profiles": [_shapes(profile) for profile in resolve_profiles(profiles, max_length)],
         }
-        child = subprocess.run(_COMMAND, input=json.dumps(request).encode(), stdout=log_file, stderr=subprocess.STDOUT, env=_environment(runtime))
+        child = subprocess.run(
+            _COMMAND, check=False, input=json.dumps(request).encode(), stdout=log_file, stderr=subprocess.STDOUT, env=_environment(runtime)
+        )
         if child.returncode != 0 or not result.exists():
             raise build_error(child.returncode, log, runtime=runtime, target=target)
         versions = json.loads(result.read_text())
@@ -115,7 +118,9 @@ def _check_volta(target: Target) -> None:
         return
     version = importlib.metadata.version("tensorrt")
     if tuple(map(int, version.split(".")[:2])) >= (10, 5):
-        raise UnsupportedError(f"TensorRT {version} does not support Volta (sm70); install TensorRT 10.0 to 10.4: pip install 'tensorrt<10.5'")
+        raise UnsupportedError(
+            f"TensorRT {version} does not support Volta (sm70); install TensorRT 10.0 to 10.4: pip install 'tensorrt<10.5'"
+        )
 
 
 def _die_with_parent() -> None:
