@@ -30,6 +30,13 @@ _SMALLEST_WEIGHT = 64
 _STANDARD = ("", "ai.onnx")
 
 
+def open_onnx(path: Path) -> ir.Model:
+    """Any whole ONNX file, its weights mapped where they lie outside. Raises InputError for a file that is damaged."""
+    proto = _parse(path)
+    _check_external_data(proto, path)
+    return _deserialize(proto, path)
+
+
 def read_onnx(path: Path) -> ir.Model:
     """The graph of `path` as it is, weights mapped where they lie outside.
 
@@ -38,9 +45,14 @@ def read_onnx(path: Path) -> ir.Model:
     proto = _parse(path)
     _check_external_data(proto, path)
     _check_nodes(proto, path)
+    model = _deserialize(proto, path)
+    _check_weights(model, path)
+    return model
+
+
+def _deserialize(proto: onnx.ModelProto, path: Path) -> ir.Model:
     model = ir.serde.deserialize_model(proto)
     ir.external_data.set_base_dir(model.graph, path.parent)
-    _check_weights(model, path)
     return model
 
 
