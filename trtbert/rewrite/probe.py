@@ -54,7 +54,8 @@ class Probe(Mapping[ir.Value, tuple[Array, ...]]):
 
     def __init__(self, graph: ir.Graph) -> None:
         runs = [_run(graph, feeds) for feeds in _feeds(graph)]
-        self._arrays = {value: tuple(run[value] for run in runs) for value in runs[0]}
+        # What lies in a branch that only some runs took is left out.
+        self._arrays = {value: tuple(run[value] for run in runs) for value in runs[0] if all(value in run for run in runs)}
 
     def __getitem__(self, value: ir.Value) -> tuple[Array, ...]:
         """Raises Miss for a value that could not be computed."""
@@ -122,11 +123,24 @@ def _run(graph: ir.Graph, feeds: dict[str, Array]) -> dict[ir.Value, Array]:
 
 
 def _run_into(arrays: dict[ir.Value, Array], node: ir.Node) -> None:
-    """Compute `node`, unless it is control flow, no standard op, or reads what could not be computed."""
+    """Compute `node`, unless it is a loop, no standard op, or reads what could not be computed."""
     has_subgraph = any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
     inputs = [None if v is None else arrays.get(v, constant(v)) for v in node.inputs]
     is_known = all(array is not None or v is None for array, v in zip(inputs, node.inputs, strict=True))
+    if node.domain == "" and node.op_type == "If" and inputs[0] is not None:
+        _run_branch(arrays, node, is_taken=bool(inputs[0].all()))
     if node.domain != "" or has_subgraph or not is_known:
         return
     for value, array in zip(node.outputs, run_node(node, inputs), strict=False):
         arrays[value] = np.asarray(array)
+
+
+def _run_branch(arrays: dict[ir.Value, Array], node: ir.Node, *, is_taken: bool) -> None:
+    """Compute the branch of an If; it reads the values around it."""
+    branch = node.attributes["then_branch" if is_taken else "else_branch"].as_graph()
+    for inner in branch:
+        _run_into(arrays, inner)
+    for value, output in zip(node.outputs, branch.outputs, strict=True):
+        array = arrays.get(output, constant(output))
+        if array is not None:
+            arrays[value] = array
