@@ -195,8 +195,10 @@ def check_layout(
     if len(shape) != len(tensor.shape) or (expected is not None and shape != expected):
         raise InputError(f"{tensor.name} must have the shape {expected or tensor.shape}, got {shape}.")
     contiguous = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
-    if strides is not None and any(
-        size > 1 and step != expected_step for size, step, expected_step in zip(shape, strides, contiguous, strict=True)
+    if (
+        strides is not None
+        and 0 not in shape
+        and any(size > 1 and step != expected_step for size, step, expected_step in zip(shape, strides, contiguous, strict=True))
     ):
         raise InputError(f"{tensor.name} must lie in C order; copy it first (numpy.ascontiguousarray, torch's .contiguous()).")
 
