@@ -40,7 +40,8 @@ def layer_norm(x: Array, gamma: Array, beta: Array, epsilon: float) -> Array:
     x, gamma, beta = _float64(x, gamma, beta)
     centred = x - x.mean(-1, keepdims=True)
     variance = (centred * centred).mean(-1, keepdims=True)
-    return centred / np.sqrt(variance + epsilon) * gamma + beta
+    normed: Array = centred / np.sqrt(variance + epsilon) * gamma + beta
+    return normed
 
 
 def fused_embed_layer_norm(
@@ -84,7 +85,8 @@ def fused_qkv_attention(
     probs_BNSS = np.exp(scores_BNSS - scores_BNSS.max(-1, keepdims=True)) * is_kept_B11S
     total_BNS1 = probs_BNSS.sum(-1, keepdims=True)
     probs_BNSS = np.divide(probs_BNSS, total_BNS1, out=np.zeros_like(probs_BNSS), where=total_BNS1 > 0)
-    return (probs_BNSS @ v_BNSH).transpose(0, 2, 1, 3).reshape(batch, length, -1)
+    context_BNSH: Array = probs_BNSS @ v_BNSH
+    return context_BNSH.transpose(0, 2, 1, 3).reshape(batch, length, -1)
 
 
 def fused_skip_layer_norm(
@@ -98,10 +100,12 @@ def fused_skip_layer_norm(
 def fused_bias_gelu(x: Array, bias: Array, *, approximate: str) -> Array:
     """GELU(x + bias); approximate is "none" (erf) or "tanh"; x [...,D], bias [D]."""
     x, bias = _float64(x, bias)
-    total = x + bias
+    total: Array = x + bias
     if approximate == "tanh":
-        return 0.5 * total * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (total + 0.044715 * total**3)))
-    return 0.5 * total * (1.0 + np.vectorize(math.erf, otypes=[np.float64])(total / math.sqrt(2.0)))
+        factor: Array = 1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (total + 0.044715 * total**3))
+    else:
+        factor = 1.0 + np.vectorize(math.erf, otypes=[np.float64])(total / math.sqrt(2.0))
+    return 0.5 * total * factor
 
 
 FUSED_EMBED_LAYER_NORM = FusedOp(

@@ -145,7 +145,7 @@ def _prepare(
     rewritten = rewrite(
         model, architecture=facts.architecture, num_layers=facts.num_layers, allow_unfused=config.allow_unfused
     )
-    model, notes = rewritten.model, ()
+    model, notes = rewritten.model, tuple[str, ...]()
     verifier.check("rewrite", model)
     if precision != "fp32":
         on_stage("precision")

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from trtbert.ops import FUSED_QKV_ATTENTION, Array, fused_qkv_attention
 from trtbert.rewrite.probe import Probe
 from trtbert.rewrite.rule import Fusion, Rule, check_equal, fused_node
-from trtbert.rewrite.walk import NO_OPS, Linear, Miss, constant, is_constant, linear, only_use, producer, skip_back
+from trtbert.rewrite.walk import NO_OPS, Linear, Miss, constant, initializer, is_constant, linear, only_use, producer, skip_back
 from trtbert.tasks import ATTENTION_MASK, INPUT_IDS
 
 _RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"}) | NO_OPS
@@ -138,9 +138,9 @@ def _core_from_attention(anchor: ir.Node, probe: Probe) -> _Core:
     assert query is not None and key is not None and value is not None
     if any(v is not None for v in past):
         raise Miss("it has past keys and values")
-    if attributes.get_int("is_causal", 0) or attributes.get_float("softcap", 0.0):
+    if attributes.get_int("is_causal", 0) or attributes.get_float("softcap"):
         raise Miss("it is causal or caps its scores")
-    scores = _Scores(query, key, attributes.get_float("scale", float(_head_size(query, anchor, probe)) ** -0.5))
+    scores = _Scores(query, key, attributes.get_float("scale") or float(_head_size(query, anchor, probe) ** -0.5))
     if mask is not None and mask.dtype == ir.DataType.BOOL:
         scores.conditions.append((mask, True))
     elif mask is not None:
@@ -212,7 +212,7 @@ def _joined(graph: ir.Graph, values: Sequence[ir.Value | None], arrays: Sequence
     name = "+".join(str(None if v is None else v.name) for v in values)
     if name not in graph.initializers:
         tensor = ir.tensor(np.concatenate(arrays, axis=-1), name=name)
-        graph.register_initializer(ir.Value(name=name, const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype)))
+        graph.register_initializer(initializer(tensor))
     return graph.initializers[name]
 
 

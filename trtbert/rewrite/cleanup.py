@@ -33,7 +33,7 @@ def finish(model: ir.Model) -> None:
     """Remove what the fusions left unread and merge what is computed twice, in place."""
     ir.passes.Sequential(
         common.RemoveUnusedNodesPass(),
-        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
         common.CommonSubexpressionEliminationPass(),
         common.RemoveUnusedNodesPass(),
         common.TopologicalSortPass(),

@@ -9,7 +9,7 @@ from trtbert.ops import FUSED_EMBED_LAYER_NORM, Array, fused_embed_layer_norm
 from trtbert.rewrite.layer_norm import epsilon_of
 from trtbert.rewrite.probe import Probe
 from trtbert.rewrite.rule import Fusion, Rule, check_equal, fused_node
-from trtbert.rewrite.walk import Miss, constant, is_constant, producer, skip_back
+from trtbert.rewrite.walk import Miss, constant, initializer, is_constant, producer, skip_back
 from trtbert.tasks import INPUT_IDS, TOKEN_TYPE_IDS
 
 
@@ -58,7 +58,8 @@ def find_embeddings(anchor: ir.Node, probe: Probe) -> Fusion | None:
     fixed = {lookup: row for lookup in lookups if lookup not in types and (row := _fixed_row(lookup, probe)) is not None}
     positions = [lookup for lookup in lookups if lookup not in (*words, *types, *fixed)]
     if len(positions) != 1 or len(types) > 1:
-        raise Miss(f"it has {len(positions)} look-ups of positions and {len(types)} of token types; one position is needed, and at most one type")
+        found = f"{len(positions)} look-ups of positions and {len(types)} of token types"
+        raise Miss(f"it has {found}; one position is needed, and at most one type")
     return _fuse(anchor, words[0], positions[0], types[0] if types else None, fixed, probe)
 
 
@@ -84,7 +85,7 @@ def _with_fixed_rows(graph: ir.Graph, table: ir.Value, fixed: dict[_Lookup, int]
         return table
     total: Array = _array(table) + sum(_array(lookup.table)[row] for lookup, row in fixed.items())
     tensor = ir.tensor(total, name=f"{table.name}+fixed")
-    value = ir.Value(name=tensor.name, const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype))
+    value = initializer(tensor)
     graph.register_initializer(value)
     return value
 

@@ -95,7 +95,7 @@ def _feeds(graph: ir.Graph) -> Iterable[dict[str, Array]]:
     num_types = min((rows for v in graph.inputs if v.name == TOKEN_TYPE_IDS for rows in _table_rows(v)), default=2)
     for seed, mask in enumerate(_MASKS):
         rng = np.random.default_rng(seed)
-        arrays = {
+        arrays: dict[str, Array] = {
             INPUT_IDS: rng.integers(3, 12, mask.shape),
             ATTENTION_MASK: mask,
             TOKEN_TYPE_IDS: rng.integers(0, min(num_types, 2), mask.shape),

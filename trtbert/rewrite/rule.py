@@ -76,7 +76,7 @@ def replace(graph: ir.Graph, fusion: Fusion, probe: Probe) -> None:
     node = old.producer()
     assert node is not None
     name, old.name = old.name, f"{old.name}.unfused"
-    new.dtype, new.shape, new.name = old.dtype, old.shape, name
+    new.type, new.shape, new.name = old.type, old.shape, name
     graph.insert_before(node, fusion.nodes)
     probe.alias(new, old)
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)

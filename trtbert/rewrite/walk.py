@@ -22,6 +22,11 @@ def constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
     return None if tensor is None else np.asarray(tensor.numpy())
 
 
+def initializer(tensor: ir.TensorProtocol) -> ir.Value:
+    """A value for `graph.register_initializer`, named as the tensor."""
+    return ir.Value(name=tensor.name, const_value=tensor, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype))
+
+
 def is_constant(value: ir.Value | None) -> bool:
     return value is not None and ir.convenience.get_const_tensor(value) is not None
 
