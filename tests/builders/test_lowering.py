@@ -63,11 +63,15 @@ def floats(rng: np.random.Generator, *shape: int) -> npt.NDArray[np.float32]:
     return rng.standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("lowering", [BODY, *ORT["FusedQkvAttention"]])
+ATTENTIONS = [
+    (name, has_bias) for name in (BODY, *ORT["FusedQkvAttention"]) for has_bias in (False, True) if (name, has_bias) != ("Attention", True)
+]
+
+
+@pytest.mark.parametrize("lowering,has_bias", ATTENTIONS)
 @pytest.mark.parametrize(
     "batch,length,num_heads,head_size", [(1, 1, 1, 16), (3, 17, 3, 24), (2, 33, 2, 128), (64, 5, 5, 64), (2, 512, 1, 16)]
 )
-@pytest.mark.parametrize("has_bias", [False, True])
 def test_attention(lowering: str, batch: int, length: int, num_heads: int, head_size: int, has_bias: bool) -> None:
     rng = np.random.default_rng(length)
     x, width = 20, num_heads * head_size
@@ -89,8 +93,7 @@ def test_attention(lowering: str, batch: int, length: int, num_heads: int, head_
     assert_close(run(lowered, inputs), expected)
 
 
-@pytest.mark.parametrize("lowering", ORT["FusedQkvAttention"])
-@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("lowering,has_bias", [pair for pair in ATTENTIONS if pair[0] != BODY])
 def test_attention_of_a_wholly_masked_row_is_finite_and_leaves_the_others_alone(lowering: str, has_bias: bool) -> None:
     rng = np.random.default_rng(0)
     inputs: Feeds = {"x": floats(rng, 2, 7, 20) * np.float32(30), "mask": np.array([[0] * 7, [1] * 7], np.int32)}
@@ -115,6 +118,11 @@ def test_attention_with_no_biased_projection_before_it_keeps_its_body(projection
     lowered, (record,) = lower(model, ORT, {"FusedQkvAttention": "com.microsoft.Attention"})
     assert record == Lowering(node=record.node, op="FusedQkvAttention", lowering=BODY)
     assert ops(lowered)["Softmax"] == 1 and ops(lowered)["com.microsoft.Attention"] == 0
+
+
+def test_attention_with_a_bias_does_not_become_one_huge_mask() -> None:
+    lowered, records = lower(fused_encoder(Encoder(heads=(2, 2), has_relative_bias=True)), ORT, {"FusedQkvAttention": "Attention"})
+    assert {record.lowering for record in records} == {BODY} and ops(lowered)["Attention"] == 0
 
 
 @pytest.mark.parametrize("lowering", [BODY, *ORT["FusedSkipLayerNorm"]])
@@ -185,15 +193,16 @@ def test_encoder_with_unequal_layers(op: str, lowering: str) -> None:
         assert_close(run(lowered, feeds(batch, length)), run(model, feeds(batch, length)))
 
 
-@pytest.mark.parametrize("has_bias", [False, True])
-def test_masks_are_made_once_for_all_layers(has_bias: bool) -> None:
+@pytest.mark.parametrize(
+    "lowering,has_bias", [("Attention", False), ("com.microsoft.MultiHeadAttention", False), ("com.microsoft.MultiHeadAttention", True)]
+)
+def test_masks_are_made_once_for_all_layers(lowering: str, has_bias: bool) -> None:
     model = fused_encoder(Encoder(heads=(2, 2, 2), widths=(32, 32, 32), has_relative_bias=has_bias))
-    for lowerings, choice in ((ORT, "Attention"), (ORT, "com.microsoft.MultiHeadAttention")):
-        lowered, _ = lower(model, lowerings, {"FusedQkvAttention": choice})
-        assert ops(lowered)[choice] == 3
-        assert ops(lowered)["Where"] == (choice == "Attention")
-        assert sum(node.op_type == "Cast" and node.inputs[0] is lowered.graph.inputs[1] for node in lowered.graph) == 1
-        assert_close(run(lowered, feeds(2, 9)), run(model, feeds(2, 9)))
+    lowered, _ = lower(model, ORT, {"FusedQkvAttention": lowering})
+    assert ops(lowered)[lowering] == 3
+    assert ops(lowered)["Where"] == (lowering == "Attention")
+    assert sum(node.op_type == "Cast" and node.inputs[0] is lowered.graph.inputs[1] for node in lowered.graph) == 1
+    assert_close(run(lowered, feeds(2, 9)), run(model, feeds(2, 9)))
 
 
 @pytest.mark.parametrize("has_bias", [False, True])

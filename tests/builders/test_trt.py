@@ -71,7 +71,7 @@ def test_relative_bias_and_two_profiles(tmp_path: Path) -> None:
 
 
 def test_fp32_for_turing_is_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="FP32 GEMM is not supported.*use --precision fp16"):
+    with pytest.raises(UnsupportedError, match=r"FP32 GEMM is not supported.*use --precision fp16"):
         build(tmp_path / "there-is-no-such.onnx", "sm75", "fp32")
     assert not list((tmp_path / "logs").iterdir())
 
@@ -113,7 +113,8 @@ def test_a_builder_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, en
 
 def test_a_killed_builder_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real child, stopped by a signal in the middle of its build."""
-    code = "import os, signal, runpy, sys; signal.setitimer(signal.ITIMER_REAL, 0.3); runpy.run_module('trtbert.builders.trt', run_name='__main__')"
+    start = "signal.setitimer(signal.ITIMER_REAL, 0.3); runpy.run_module('trtbert.builders.trt', run_name='__main__')"
+    code = f"import runpy, signal; {start}"
     monkeypatch.setattr(trt, "_COMMAND", (sys.executable, "-c", code))
     with pytest.raises(UnsupportedError, match=f"died of signal {signal.SIGALRM.name}"):
         build(lowered(tmp_path, "fp16"), "sm86", "fp16")

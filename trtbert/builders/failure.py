@@ -19,7 +19,7 @@ _CAUSES: tuple[tuple[str, type[TrtbertError], str], ...] = (
 )
 """Pattern in the log, the error it is, and what it means; the first that matches is taken."""
 
-_MEANINGFUL = re.compile(r"\[E\]|\[F\]|rror|[Aa]bort|terminate|Assertion|refused|not supported")
+_MEANINGFUL = re.compile(r"\[[EF!]\]|Error:|Exception:|terminate called|[Aa]ssert|differs from|not supported")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _NUM_LINES, _WIDTH = 6, 400
 

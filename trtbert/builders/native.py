@@ -70,8 +70,11 @@ class Site:
 
 
 def attention_3d(site: Site) -> ir.Value | None:
-    """ONNX Attention on q, k and v [B,S,N*H], for ONNX Runtime: its mask has a query axis, [B,1,S,S]."""
-    if not site.has_types(_ORT_FLOAT, 0, 2):
+    """ONNX Attention on q, k and v [B,S,N*H], for ONNX Runtime: its mask has a query axis, [B,1,S,S].
+
+    Not with a relative bias: the sum of mask and bias would be [B,N,S,S], 800 MB for 64 texts of 512 tokens and 12 heads.
+    """
+    if not site.has_types(_ORT_FLOAT, 0) or site.input(2) is not None:
         return None
     q_BSD, k_BSD, v_BSD = _split(site)
     heads: Attributes = {"q_num_heads": site.num_heads, "kv_num_heads": site.num_heads, "scale": site.scale}
