@@ -24,7 +24,11 @@ def batches(facts: ModelFacts, *, vocabulary_size: int) -> Iterator[Feeds]:
         half = length // 2
         mask[-1, {"whole": slice(0), "right": slice(half, None), "left": slice(half), "nothing": slice(None)}[padding]] = 0
         types = np.broadcast_to(np.arange(length, dtype=np.int32) > half, ids.shape).astype(np.int32)
-        feeds = {"input_ids": np.where(mask, ids, facts.tokenizer.pad_token_id).astype(np.int32), "attention_mask": mask, "token_type_ids": types}
+        feeds = {
+            "input_ids": np.where(mask, ids, facts.tokenizer.pad_token_id).astype(np.int32),
+            "attention_mask": mask,
+            "token_type_ids": types,
+        }
         yield {tensor.name: feeds[tensor.name] for tensor in facts.inputs}
 
 

@@ -28,7 +28,7 @@ from trtbert.export.sentence_transformers import (
 )
 from trtbert.export.source import Array, Feeds, Source
 from trtbert.export.tokenizer import read_tokenizer, write_tokenizer
-from trtbert.export.weights import read_weights
+from trtbert.export.weights import read_weights, sha256_of
 from trtbert.ops import OPSET
 from trtbert.tasks import ATTENTION_MASK, INPUT_IDS, TASKS, TOKEN_TYPE_IDS, Task
 
@@ -55,7 +55,7 @@ def load_checkpoint(folder: Path, config: CompileConfig, tokenizer_output: Path)
     tokenizer = read_tokenizer(_tokenizer_folder(folder, model_folder, config))
     weights = read_weights(model_folder)
     with _quiet():
-        model = _load_model(hf, task, weights.state)
+        model = load_model(hf, task, weights.state)
         tokenizer_facts = write_tokenizer(tokenizer, tokenizer_output, num_rows=model.get_input_embeddings().num_embeddings)
         options = hf.to_dict()
         limits = (
@@ -81,7 +81,7 @@ def load_checkpoint(folder: Path, config: CompileConfig, tokenizer_output: Path)
         head=head,
         max_length=max_length,
         tokenizer=tokenizer_facts,
-        fingerprint={"name": folder.resolve().name, "sha256": weights.sha256(), **versions},
+        fingerprint={"name": folder.resolve().name, "sha256": sha256_of(weights.files), **versions},
     )
 
 
@@ -97,7 +97,7 @@ def _tokenizer_folder(folder: Path, model_folder: Path, config: CompileConfig) -
     return folder if (folder / "tokenizer_config.json").is_file() else model_folder
 
 
-def _load_model(hf: Any, task: Task, state: Mapping[str, torch.Tensor]) -> Any:
+def load_model(hf: Any, task: Task, state: Mapping[str, torch.Tensor]) -> Any:
     """The model of `task` with every weight from `state`; InputError names what does not fit."""
     mapping = getattr(transformers, TASKS[task].auto_class)._model_mapping
     model_class = mapping[type(hf)]
@@ -213,7 +213,7 @@ def _export(module: _RawModule, names: list[str], max_length: int) -> ir.Model:
         kwargs=example,
         input_names=names,
         output_names=list(module.outputs),
-        dynamic_shapes={name: dims for name in names},
+        dynamic_shapes=dict.fromkeys(names, dims),
         opset_version=OPSET,
         dynamo=True,
         # The exporter's own optimisation also makes RotaryEmbedding nodes, whose tables do not broadcast over the batch.

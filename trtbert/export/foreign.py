@@ -1,6 +1,5 @@
 """A foreign .onnx file (TorchScript or dynamo, opsets 11 to 23) -> the same graph as a checkpoint would give."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from trtbert.export.tokenizer import (
     read_tokenizer,
     write_tokenizer,
 )
+from trtbert.export.weights import sha256_of
 from trtbert.tasks import INPUT_IDS, Task
 
 _PROBES = ((2, 3), (3, 5))
@@ -40,7 +40,7 @@ def load_foreign(path: Path, config: CompileConfig, tokenizer_output: Path) -> S
     """Import the file `path`; see `trtbert.export.load_source`."""
     folder = _tokenizer_folder(path, config)
     options = _read_options(folder, path.parent)
-    model = read_onnx(path)
+    model, files = read_onnx(path)
     named = onnx_interface.name_inputs(model)
     tokenizer = read_tokenizer(folder)
     runner = _Runner(path, {name: value.name or "" for name, value in named.items()})
@@ -66,7 +66,7 @@ def load_foreign(path: Path, config: CompileConfig, tokenizer_output: Path) -> S
         head=_head(task, chosen[0], folder, config),
         max_length=_max_length(model, options, tokenizer, max_seq_length(folder) if task == "sentence-similarity" else None),
         tokenizer=facts,
-        fingerprint={"name": path.name, "sha256": _sha256(path, model), "onnxruntime": onnxruntime.__version__},
+        fingerprint={"name": path.name, "sha256": sha256_of(files), "onnxruntime": onnxruntime.__version__},
         own_activation=onnx_interface.own_activation(model.graph.outputs[0]),
     )
 
@@ -114,18 +114,6 @@ def _max_length(model: ir.Model, options: dict[str, Any], tokenizer: Tokenizer, 
             "tokenizer_config.json."
         )
     return min(limits)
-
-
-def _sha256(path: Path, model: ir.Model) -> str:
-    digest = hashlib.sha256()
-    external = {
-        Path(tensor.path) for value in model.graph.initializers.values() if isinstance(tensor := value.const_value, ir.ExternalTensor)
-    }
-    for file in (path, *sorted(external)):
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 class _Runner:

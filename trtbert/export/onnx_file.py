@@ -37,8 +37,8 @@ def open_onnx(path: Path) -> ir.Model:
     return _deserialize(proto, path)
 
 
-def read_onnx(path: Path) -> ir.Model:
-    """The graph of `path` as it is, weights mapped where they lie outside.
+def read_onnx(path: Path) -> tuple[ir.Model, tuple[Path, ...]]:
+    """The graph of `path` as it is, with all its weights, and the files it lies in.
 
     Raises InputError for a file that is damaged, UnsupportedError for a quantised, fused or half-precision one.
     """
@@ -47,7 +47,9 @@ def read_onnx(path: Path) -> ir.Model:
     _check_nodes(proto, path)
     model = _deserialize(proto, path)
     _check_weights(model, path)
-    return model
+    tensors = (value.const_value for value in model.graph.initializers.values())
+    external = {Path(tensor.path) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}
+    return ir.external_data.load_to_model(model), (path, *sorted(external))
 
 
 def _deserialize(proto: onnx.ModelProto, path: Path) -> ir.Model:
@@ -75,7 +77,7 @@ def _simplify(model: ir.Model) -> None:
     onnxscript.optimizer.fold_constants(model)
     ir.passes.Sequential(
         common.RemoveUnusedNodesPass(),
-        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
         common.RemoveUnusedOpsetsPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.DeduplicateInitializersPass(),

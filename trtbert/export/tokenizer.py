@@ -62,12 +62,13 @@ def write_tokenizer(tokenizer: Tokenizer, output: Path, *, num_rows: int) -> Tok
     outside = {token: index for token, index in tokenizer.fast.get_vocab().items() if index >= num_rows}
     _check_vocabulary(tokenizer, outside, num_rows)
     content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] not in outside]
+    facts = _facts(tokenizer, len(tokenizer.fast.get_vocab()) - len(outside))
     output.mkdir(parents=True, exist_ok=True)
     (output / TOKENIZER).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     for name in ("tokenizer_config.json", "config.json"):
         if (tokenizer.folder / name).is_file():
             _copy_without_code(tokenizer.folder / name, output / name)
-    return _facts(tokenizer, len(tokenizer.fast.get_vocab()) - len(outside))
+    return facts
 
 
 def _check_vocabulary(tokenizer: Tokenizer, outside: dict[str, int], num_rows: int) -> None:
@@ -85,12 +86,8 @@ def _load(folder: Path) -> Any:
         raise InputError(
             f"{folder} holds no tokenizer: one of {', '.join(_VOCABULARIES)} is needed. Copy it there, or name its folder with --tokenizer."
         )
-    has_config = any((folder / name).is_file() for name in ("tokenizer_config.json", "config.json"))
     try:
-        if not has_config and (folder / TOKENIZER).is_file():
-            tokenizer: Any = PreTrainedTokenizerFast(tokenizer_file=str(folder / TOKENIZER))  # type: ignore[no-untyped-call]
-        else:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = _load_fast(folder)
     except Exception as error:  # the tokenizers library raises bare Exceptions
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
@@ -100,6 +97,18 @@ def _load(folder: Path) -> Any:
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise InputError(f"The tokenizer in {folder} ({type(tokenizer).__name__}) has no fast form, so no {TOKENIZER} can be written.")
     return tokenizer
+
+
+def _load_fast(folder: Path) -> Any:
+    """As transformers reads it; tokenizer.json by itself where it is of another kind than the family's, or alone."""
+    path = folder / TOKENIZER
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception:
+        if not path.is_file():
+            raise
+        logger.info("transformers cannot build the tokenizer in %s; %s is taken by itself", folder, TOKENIZER)
+        return PreTrainedTokenizerFast(tokenizer_file=str(path))  # type: ignore[no-untyped-call]
 
 
 def _facts(tokenizer: Tokenizer, vocab_size: int) -> TokenizerFacts:

@@ -2,7 +2,9 @@
 
 import hashlib
 import pickle
+import warnings
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +28,15 @@ class Weights:
     state: dict[str, torch.Tensor]
     files: tuple[Path, ...]
 
-    def sha256(self) -> str:
-        """Of the weight files, one after the other in the order of their names."""
-        digest = hashlib.sha256()
-        for path in self.files:
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        return digest.hexdigest()
+
+def sha256_of(files: Iterable[Path]) -> str:
+    """Of `files`, one after the other."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def read_weights(folder: Path) -> Weights:
@@ -95,7 +98,9 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _read_plain_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old pickle protocols: the errors below say enough
+            state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, AttributeError, ImportError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
