@@ -23,10 +23,8 @@ lint: .venv/linters
 	$(PIP) --constraint constraints.txt --editable '.[compile,tensorrt-rtx,test]'
 	touch $@
 
-# The stubs are for type checking only; what they depend on is the whole of TensorRT.
 .venv/linters: .venv/installed
 	$(PIP) --constraint constraints.txt --editable '.[dev]'
-	$(PIP) --constraint constraints.txt --no-deps tensorrt-stubs
 	touch $@
 
 clean:
