@@ -1,0 +1,103 @@
+"""Measure what `trtbert compile` costs beside the bare torch.onnx export, and the start and the size of what runs the package."""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+from models import find_minilm, write_bert_base
+from processes import Cost, cold_start, run_measured, script_command, torch_cold_start, trtbert_command
+from rich.console import Console
+from rich.table import Table
+from tables import folder_bytes, make_console, print_machine, print_verdict
+
+MINILM_SECONDS, BASE_SECONDS, BASE_GB, COLD_SECONDS, INSTALL_MB = 20, 45, 3, 1.5, 300
+EXPORT, COMPILE = "bare torch.onnx export (dynamo)", "trtbert compile"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, epilog="example: python benchmarks/compile_cost.py --runs 3 --install")
+    parser.add_argument("--model", choices=("real", "base", "both"), default="both", help="MiniLM, BERT-base size, or both (the default)")
+    parser.add_argument("--runs", type=int, default=1, metavar="N", help="of each command, interleaved; default: %(default)s")
+    parser.add_argument("--install", action="store_true", help="also measure `pip install .` in a fresh environment: about a minute")
+    arguments = parser.parse_args()
+    console = make_console()
+    print_machine(console)
+    verdicts: list[bool] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if arguments.model != "base":
+            verdicts += measure_minilm(console, folder, arguments.runs)
+        if arguments.model != "real":
+            verdicts += measure_base(console, folder, arguments.runs)
+        if arguments.install:
+            size = installed_bytes(folder / "venv", Path(__file__).parent.parent) / 1e6
+            verdicts.append(print_verdict(console, "plain install", size, INSTALL_MB, "MB"))
+    return 0 if all(verdicts) else 1
+
+
+def measure_minilm(console: Console, folder: Path, runs: int) -> list[bool]:
+    model, package = find_minilm(), folder / "minilm"
+    cost = print_costs(console, "all-MiniLM-L6-v2", measure_costs(model, package, runs))
+    cold_starts = [(cold_start(package), torch_cold_start(model)) for _ in range(5)]
+    ours, torchs = (statistics.median(times) for times in zip(*cold_starts, strict=True))
+    console.print(f"Fresh process to first answer, median of 5: package {ours:.2f} s, torch and transformers {torchs:.2f} s")
+    return [
+        print_verdict(console, "compile MiniLM", cost.seconds, MINILM_SECONDS, "s"),
+        print_verdict(console, "cold start of MiniLM", ours, COLD_SECONDS, "s"),
+    ]
+
+
+def measure_base(console: Console, folder: Path, runs: int) -> list[bool]:
+    model = write_bert_base(folder / "base-model")
+    cost = print_costs(console, "BERT-base size", measure_costs(model, folder / "base", runs))
+    return [
+        print_verdict(console, "compile BERT-base size", cost.seconds, BASE_SECONDS, "s"),
+        print_verdict(console, "its peak memory", cost.peak_bytes / 1e9, BASE_GB, "GB"),
+    ]
+
+
+def measure_costs(model: Path, package: Path, runs: int) -> dict[str, list[Cost]]:
+    """Each command `runs` times in fresh processes, in turn; the package is left in its place."""
+    onnx = package.with_suffix(".onnx")
+    commands = {
+        EXPORT: script_command("plain_export.py", model, onnx),
+        COMPILE: trtbert_command("compile", model, "-o", package, "--force"),
+    }
+    costs: dict[str, list[Cost]] = {name: [] for name in commands}
+    for _ in range(runs):
+        for name, command in commands.items():
+            costs[name].append(run_measured(command))
+    return costs
+
+
+def print_costs(console: Console, title: str, costs: dict[str, list[Cost]]) -> Cost:
+    """The table; gives the median seconds and the largest memory of the compilation."""
+    num = len(costs[COMPILE])
+    table = Table(title=title, caption=f"fp32, CPU target; {num} run(s) in fresh processes; resident memory of the whole process tree")
+    for heading in ("", "seconds (median)", "min-max", "peak GB"):
+        table.add_column(heading, justify="right" if heading else "left")
+    medians = {}
+    for name, runs in costs.items():
+        seconds = [run.seconds for run in runs]
+        medians[name] = Cost(seconds=statistics.median(seconds), peak_bytes=max(run.peak_bytes for run in runs))
+        span = f"{min(seconds):.1f}-{max(seconds):.1f}"
+        table.add_row(name, f"{medians[name].seconds:.1f}", span, f"{medians[name].peak_bytes / 1e9:.2f}")
+    console.print(table)
+    return medians[COMPILE]
+
+
+def installed_bytes(environment: Path, project: Path) -> int:
+    """Bytes of all that `pip install .` puts into an empty environment."""
+    venv.create(environment, with_pip=False, symlinks=True)
+    before = folder_bytes(environment)
+    command = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python"), "install", "--quiet", str(project)]
+    subprocess.run(command, check=True)
+    return folder_bytes(environment) - before
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""Time several ways to run one encoder on the same feeds, each in a process of its own.
+
+The threads of PyTorch and of ONNX Runtime go on spinning for a while after a run and would slow another contender. So the rounds
+are interleaved: one process runs at a time, and hands over only when its own threads have come to rest. Between its turns a
+process waits on a pipe.
+"""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Feeds = dict[str, Array]
+Run = Callable[[], Array]
+Shape = tuple[int, int]
+"""Batch and length in tokens."""
+
+THREADS = os.cpu_count() or 1
+WARM_UP = 2
+"""Runs at the start of every turn that are not counted: they wake the threads and fill the caches."""
+MIN_ROUNDS = 3
+MAX_DIFFERENCE = 1e-4
+"""Of the answers' scale: contenders that differ by more do not compute the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A model folder run by PyTorch, a trtbert package, or an .onnx file on ONNX Runtime with all its optimisations."""
+
+    name: str
+    kind: Literal["torch", "package", "onnx"]
+    path: Path
+    is_pooled: bool = False
+    """For torch: give the normalised mean over the tokens, as the package of an embedder does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Milliseconds of one contender at one shape: a list for each round."""
+
+    rounds: list[list[float]]
+
+    @property
+    def num_runs(self) -> int:
+        return sum(map(len, self.rounds))
+
+    def percentile(self, percent: float) -> float:
+        return float(np.percentile([run for turn in self.rounds for run in turn], percent))
+
+    def share_of(self, other: "Timing") -> float:
+        """Median over the rounds of this time divided by the other's: a busy machine slows both sides of a round."""
+        pairs = zip(self.rounds, other.rounds, strict=True)
+        return float(np.median([np.median(mine) / np.median(theirs) for mine, theirs in pairs]))
+
+
+def race(contenders: Sequence[Contender], shapes: Mapping[Shape, int], *, rounds: int, seconds: float) -> dict[Shape, dict[str, Timing]]:
+    """Time every contender at every shape, {shape: counted runs in a turn}, in `rounds` rounds.
+
+    After `seconds` a shape ends early, though not before its third round. Raises RuntimeError for a contender that fails, or that
+    answers other than the first one.
+    """
+    with _started(contenders) as workers:
+        return {shape: _race_at(workers, shape, runs, rounds, time.monotonic() + seconds) for shape, runs in shapes.items()}
+
+
+def _race_at(workers: Mapping[str, Connection], shape: Shape, runs: int, rounds: int, deadline: float) -> dict[str, Timing]:
+    timings = {name: Timing(rounds=[]) for name in workers}
+    expected: Array | None = None
+    for number in range(rounds):
+        for name in list(workers)[:: -1 if number % 2 else 1]:
+            times, answer = _ask(workers[name], name, (shape, runs))
+            expected = answer if expected is None else expected
+            _check_answer(name, answer, expected)
+            timings[name].rounds.append(times)
+        if time.monotonic() > deadline and number + 1 >= MIN_ROUNDS:
+            break
+    return timings
+
+
+@contextmanager
+def _started(contenders: Sequence[Contender]) -> Iterator[dict[str, Connection]]:
+    """The pipe to each contender's process; they end with the block."""
+    context = multiprocessing.get_context("spawn")
+    workers: dict[str, Connection] = {}
+    processes = []
+    try:
+        for contender in contenders:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, contender), daemon=True)
+            process.start()
+            theirs.close()  # so that the end of the process ends a wait for its reply
+            processes.append(process)
+            _receive(ours, contender.name)  # loaded: one at a time
+            workers[contender.name] = ours
+        yield workers
+    finally:
+        for worker in workers.values():
+            worker.close()
+        for process in processes:
+            process.join(5)
+            process.kill()
+
+
+def _ask(worker: Connection, name: str, request: tuple[Shape, int]) -> tuple[list[float], Array]:
+    worker.send(request)
+    times, answer = _receive(worker, name)
+    return times, answer
+
+
+def _receive(worker: Connection, name: str) -> Any:
+    try:
+        return worker.recv()
+    except EOFError:
+        raise RuntimeError(f"The process of {name!r} ended; its own message stands above.") from None
+
+
+def _check_answer(name: str, answer: Array, expected: Array) -> None:
+    difference = float(np.abs(answer - expected).max() / np.abs(expected).max())
+    if not difference <= MAX_DIFFERENCE:
+        raise RuntimeError(f"{name!r} does not compute the same: its answer differs by {difference:.1e} of the scale.")
+
+
+def _work(parent: Connection, contender: Contender) -> None:
+    """One contender's process: load, then answer requests until the parent closes the pipe."""
+    load = {"torch": partial(_load_torch, is_pooled=contender.is_pooled), "package": _load_package, "onnx": _load_onnx}[contender.kind]
+    bind = load(contender.path)
+    parent.send("loaded")
+    while True:
+        try:
+            shape, runs = parent.recv()
+        except EOFError:
+            return
+        run = bind(make_feeds(shape))
+        answer = [run() for _ in range(WARM_UP)][-1]
+        times = [_milliseconds(run) for _ in range(runs)]
+        _wait_until_idle()
+        parent.send((times, answer))
+
+
+def make_feeds(shape: Shape) -> Feeds:
+    """int32 ids of a BERT vocabulary with no padding, the same for all contenders."""
+    ids = np.random.default_rng(0).integers(1000, 30000, shape, dtype=np.int32)
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+
+
+def _milliseconds(run: Run) -> float:
+    start = time.perf_counter()
+    run()
+    return (time.perf_counter() - start) * 1e3
+
+
+def _wait_until_idle() -> None:
+    """Until no thread of this process has used the CPU for 30 ms; at most 2 s."""
+    deadline = time.monotonic() + 2
+    used = -1.0
+    while time.process_time() - used > 1e-3 and time.monotonic() < deadline:
+        used = time.process_time()
+        time.sleep(0.03)
+
+
+def _load_torch(path: Path, *, is_pooled: bool) -> Callable[[Feeds], Run]:
+    import torch
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    torch.set_num_threads(THREADS)
+    model = AutoModel.from_pretrained(path, add_pooling_layer=False).eval()
+
+    def run(tensors: dict[str, Any]) -> Array:
+        with torch.inference_mode():
+            hidden_BSD = model(**tensors).last_hidden_state
+            if is_pooled:
+                mask_BS1 = tensors["attention_mask"].unsqueeze(-1).to(hidden_BSD.dtype)
+                hidden_BSD = torch.nn.functional.normalize((hidden_BSD * mask_BS1).sum(1) / mask_BS1.sum(1))
+        return np.asarray(hidden_BSD)
+
+    return lambda feeds: partial(run, {name: torch.from_numpy(array).long() for name, array in feeds.items()})
+
+
+def _load_package(path: Path) -> Callable[[Feeds], Run]:
+    from trtbert import open_package
+    from trtbert.runtime import open_runtime
+
+    runtime = open_runtime(open_package(path), threads=THREADS)
+    names = {tensor.name for tensor in runtime.inputs}
+
+    def run(feeds: Feeds) -> Array:
+        return next(iter(runtime.run(feeds).values()))
+
+    return lambda feeds: partial(run, {name: array for name, array in feeds.items() if name in names})
+
+
+def _load_onnx(path: Path) -> Callable[[Feeds], Run]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = THREADS
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    dtypes = {node.name: np.int64 if node.type == "tensor(int64)" else np.int32 for node in session.get_inputs()}
+
+    def run(feeds: Feeds) -> Array:
+        return np.asarray(session.run(None, feeds)[0])
+
+    return lambda feeds: partial(run, {name: feeds[name].astype(dtype) for name, dtype in dtypes.items()})

