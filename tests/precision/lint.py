@@ -49,15 +49,14 @@ def _node_problems(node: ir.Node) -> list[str]:
 
 def _cast_problems(node: ir.Node) -> list[str]:
     """A Cast that does nothing, or that undoes the one before it."""
-    if node.op_type != "Cast":
-        return []
     source, result = node.inputs[0], node.outputs[0]
-    assert source is not None
+    if node.op_type != "Cast" or source is None or result.dtype not in (*HALVES, ir.DataType.FLOAT):
+        return []
     if source.dtype == result.dtype:
         return [f"Cast {node.name} does nothing"]
     before = source.producer()
     is_undone = before is not None and before.op_type == "Cast" and before.inputs[0].dtype == result.dtype  # type: ignore[union-attr]
-    return [f"Cast {node.name} undoes {before.name}"] if is_undone and result.dtype in (*HALVES, ir.DataType.FLOAT) else []  # type: ignore[union-attr]
+    return [f"Cast {node.name} undoes {before.name}"] if is_undone else []  # type: ignore[union-attr]
 
 
 def num_casts(model: ir.Model) -> int:

@@ -37,7 +37,7 @@ def lower_fused_attention(node: ir.Node, forms: Forms, peaks: Peaks) -> str | No
 
 
 def lower_attention(node: ir.Node, forms: Forms, peaks: Peaks) -> str | None:
-    """The standard Attention, softmax in float32; as the fused one, but its scaled scores themselves have to fit in a half."""
+    """The standard Attention: as the fused one, but its scaled scores themselves have to fit in a half."""
     inputs = [value for value in node.inputs[:3] if value is not None]
     found = [max(forms.exponent(value), overflow_exponent(peaks.of(value), forms.format.limit)) for value in inputs]
     if found[0] + found[1]:
@@ -45,7 +45,7 @@ def lower_attention(node: ir.Node, forms: Forms, peaks: Peaks) -> str | None:
     for index, (value, exponent) in enumerate(zip(inputs, found, strict=True)):
         node.replace_input_with(index, forms.half(value, node, exponent))
     _lower_mask(node, forms, peaks)
-    node.attributes["softmax_precision"] = ir.AttrInt64("softmax_precision", ir.DataType.FLOAT)
+    node.attributes.pop("softmax_precision", None)  # TensorRT refuses it, and takes float32 by itself
     forms.put_half(node.outputs[0], found[2])
     return f"{node.outputs[0].name}: q, k, v are attended to times 2^-{found}" if any(found) else None
 

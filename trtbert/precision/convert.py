@@ -46,13 +46,8 @@ def convert(model: ir.Model, precision: Precision, feeds: Feeds) -> Converted:
     forms = Forms(result.graph, number_format)
     notes += lower(result.graph, plan, peaks, forms)
     notes += (*forms.losses.notes, *forms.losses.summary())
-    _remove_unused(result)
+    passes.RemoveUnusedNodesPass()(result)  # and the float32 weights of which a half is left
     for note in notes:
         _logger.info("%s", note)
     return Converted(model=result, notes=tuple(notes))
 
-
-def _remove_unused(model: ir.Model) -> None:
-    """Drop what was replaced: dead nodes, Identities, and the float32 weights of which a half exists."""
-    passes.IdentityEliminationPass()(model)
-    passes.RemoveUnusedNodesPass()(model)

@@ -13,7 +13,7 @@ class Kind(enum.Enum):
     GEMM = enum.auto()
     """Half always: TensorRT-RTX has no FP32 GEMM on Turing."""
     ATTENTION = enum.auto()
-    """The standard Attention: half, softmax in float32."""
+    """The standard Attention: half; TensorRT-RTX has no FP32 one."""
     FUSED_ATTENTION = enum.auto()
     FUSED_LAYER_NORM = enum.auto()
     """Any inputs; gamma gives the type of the result."""

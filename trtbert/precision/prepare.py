@@ -26,16 +26,29 @@ def prepared(model: ir.Model) -> ir.Model:
 
 
 def _check(node: ir.Node) -> None:
-    if any(attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attribute in node.attributes.values()):
-        raise UnsupportedError(
-            f"Node {node.name!r} ({node.op_type}) holds a subgraph, which cannot be converted to 16-bit floats. "
-            "Export the model without control flow, or compile it with --precision fp32."
-        )
+    for graph in _subgraphs(node):
+        if any(_needs_conversion(inner, graph) for inner in graph.all_nodes()):
+            raise UnsupportedError(
+                f"Node {node.name!r} ({node.op_type}) computes with floats under control flow, which cannot be converted to "
+                "16-bit floats. Export the model without control flow, or compile it with --precision fp32."
+            )
     for value in node.outputs:
         if value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
             raise UnsupportedError(
                 f"The graph is not float32: {value.name!r} is {value.dtype}. Give the float32 model; trtbert does the conversion."
             )
+
+
+def _subgraphs(node: ir.Node) -> list[ir.Graph]:
+    graphs = [attribute.as_graph() for attribute in node.attributes.values() if attribute.type == ir.AttributeType.GRAPH]
+    return graphs + [graph for a in node.attributes.values() if a.type == ir.AttributeType.GRAPHS for graph in a.as_graphs()]
+
+
+def _needs_conversion(inner: ir.Node, graph: ir.Graph) -> bool:
+    """Whether a node of a branch is a GEMM or reads a float from outside; a branch without (relative positions) stays as it is."""
+    if inner.op_type in ("Gemm", "MatMul", "Attention"):
+        return True
+    return any(is_float(value) and value.graph is not graph and value.const_value is None for value in inner.inputs if value is not None)
 
 
 def _infer_fused(node: ir.Node) -> None:
@@ -45,19 +58,19 @@ def _infer_fused(node: ir.Node) -> None:
 
 
 def _replace_float_cast(node: ir.Node) -> None:
-    """Cast and CastLike from float32 to float32 do nothing; a CastLike to float32 becomes a Cast."""
+    """Take out Casts from float32 to float32; a CastLike to float32 becomes a Cast."""
     if node.op_type not in ("Cast", "CastLike") or not is_float(node.outputs[0]):
         return
     source = node.inputs[0]
     assert source is not None and node.graph is not None
-    if is_float(source):
-        node.op_type = "Identity"
-        node.attributes.clear()
-    elif node.op_type == "CastLike":
+    if not is_float(source):
         node.op_type = "Cast"
         node.attributes["to"] = ir.AttrInt64("to", ir.DataType.FLOAT)
+    elif node.outputs[0].is_graph_output():
+        node.op_type = "Identity"
+        node.attributes.clear()
     else:
-        return
+        ir.convenience.replace_all_uses_with(node.outputs[0], source)
     node.resize_inputs(1)
 
 

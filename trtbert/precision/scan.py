@@ -31,10 +31,14 @@ class Peaks:
             return _finite(np.abs(value.const_value.numpy()).max(initial=0.0))
         if value.name in self._scanned:
             return self._scanned[value.name]
-        node = value.producer()
-        if node is not None and kind_of(node) is Kind.MOVE:  # moving data makes nothing larger
-            return np.asarray(max(self.of(source) for source in node.inputs if is_float(source)))
         return np.asarray(0.0)
+
+    def pass_on(self, graph: ir.Graph) -> None:
+        """Give what nodes move around (Transpose, Gather...) the peak of what they moved: it gets no larger."""
+        for node in graph:
+            if kind_of(node) is Kind.MOVE:
+                peak = max(self.of(source) for source in node.inputs if is_float(source))
+                self._scanned.update({str(value.name): np.asarray(peak) for value in node.outputs})
 
     def of(self, value: ir.Value | None) -> float:
         return float(self.columns(value).max(initial=0.0))
@@ -42,15 +46,17 @@ class Peaks:
 
 def scan(model: ir.Model, feeds: Feeds) -> Peaks:
     """Run the float32 `model` (prepared) on each of `feeds`; inf and NaN count as the largest float32."""
-    model = model.clone()
-    watched = {value.name: _watch(model.graph, value) for value in _values(model.graph)}
-    session = _session(model)
+    watching = model.clone()
+    watched = {value.name: _watch(watching.graph, value) for value in _values(watching.graph)}
+    session = _session(watching)
     scanned: dict[str, Array] = {}
     for feed in feeds:
         results = session.run(list(watched.values()), feed)
         for name, result in zip(watched, results, strict=True):
             scanned[str(name)] = np.maximum(scanned.get(str(name), 0.0), _finite(result))
-    return Peaks(scanned)
+    peaks = Peaks(scanned)
+    peaks.pass_on(model.graph)
+    return peaks
 
 
 def _finite(peak: Array) -> Array:
