@@ -93,7 +93,7 @@ def is_cross_encoder(folder: Path) -> bool:
 
 def labels_of(options: dict[str, Any], num_labels: int) -> tuple[str, ...]:
     """The names of the classes by id; transformers' own LABEL_0... where config.json names none."""
-    named = {int(key): str(value) for key, value in (options.get("id2label") or {}).items()}
+    named = {int(key): str(value) for key, value in (options.get("id2label") or {}).items() if str(key).isdigit()}
     return tuple(named.get(index, f"LABEL_{index}") for index in range(num_labels))
 
 
