@@ -103,7 +103,9 @@ def _walk_scores(value: ir.Value, probe: Probe) -> _Scores:
             value, scale = step[0], scale * step[1]
         elif node is not None and node.op_type == "Add":
             products = [v for v in inputs if _is_product(v, probe)]
-            if len(products) != 1:
+            if not products:
+                raise Miss(f"no summand of {_describe(node)} is query times key, scaled by one number")
+            if len(products) > 1:
                 raise Miss(f"{_describe(node)} adds {len(products)} products: more than query times key enters the scores")
             value = products[0]
             addends += [v for v in inputs if v is not value]
@@ -118,7 +120,7 @@ def _walk_scores(value: ir.Value, probe: Probe) -> _Scores:
 
 
 def _core_from_softmax(anchor: ir.Node, probe: Probe) -> _Core | None:
-    """The attention around a Softmax, None if its result weighs no value (the softmax of a head)."""
+    """The attention around a Softmax, None if it is the softmax of a head."""
     weights = anchor.outputs[0]
     nan_guard = next((n for n, index in weights.uses() if n.op_type == "Where" and producer(n.inputs[0], {"IsNaN"}) and index), None)
     if nan_guard is not None:  # torch gives 0 where every key is masked
@@ -126,7 +128,11 @@ def _core_from_softmax(anchor: ir.Node, probe: Probe) -> _Core | None:
     while (node := only_use(weights)) is not None and node.op_type in _RESHAPES:
         weights = node.outputs[0]
     scores, value = anchor.inputs[0], None if node is None or node.op_type != "MatMul" else node.inputs[1]
-    if node is None or node.inputs[0] is not weights or scores is None or value is None or is_constant(value):
+    assert scores is not None
+    if node is None or node.inputs[0] is not weights or value is None or is_constant(value):
+        if _is_product(scores, probe):
+            reader = "more than one node" if node is None else _describe(node)
+            raise Miss(f"{reader} changes or reads the weights after the softmax (a mask added after it?)")
         return None
     return _Core(_walk_scores(scores, probe), value, node.outputs[0])
 
