@@ -1,0 +1,43 @@
+"""The README and the docs say what is there: commands parse, tests exist, links lead somewhere."""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from trtbert import cli
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md"))]
+
+
+def _commands() -> list[str]:
+    """Every trtbert command in a code block, without its prompt and its comment."""
+    blocks = [block for page in PAGES for block in re.findall(r"```\w*\n(.*?)```", page.read_text(), re.DOTALL)]
+    lines = [line.removeprefix("$ ").split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("trtbert ")]
+
+
+def test_there_are_commands() -> None:
+    assert len(_commands()) > 5
+
+
+@pytest.mark.parametrize("command", _commands())
+def test_commands_parse(command: str) -> None:
+    cli._parser().parse_args(shlex.split(command)[1:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_tests_of_bad_inputs_exist() -> None:
+    names = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "bad-inputs.md").read_text())
+    assert len(names) > 15
+    for file, name in names:
+        functions = {node.name for node in ast.walk(ast.parse((ROOT / file).read_text())) if isinstance(node, ast.FunctionDef)}
+        assert name in functions, f"{file} has no test {name}"
