@@ -47,7 +47,7 @@ def _weights(graph: ir.Graph) -> Iterator[str]:
 def _fusions(path: Path) -> list[str]:
     """What a compilation would fuse, and where it would not and why."""
     try:
-        model = read_onnx(path)
+        model, _ = read_onnx(path)
         rename_inputs(model, name_inputs(model))
         rewritten = rewrite(to_opset(model), architecture="", num_layers=None, allow_unfused=True)
     except TrtbertError as error:
