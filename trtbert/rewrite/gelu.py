@@ -13,6 +13,10 @@ from trtbert.rewrite.walk import Miss, constant, is_constant, only_use, producer
 _ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Erf", "Tanh", "Neg", "Sqrt", "Cast", "Identity"})
 _GRID = np.linspace(-6.0, 6.0, 97, dtype=np.float32)
 _MAX_ERROR = 1e-5
+_FORMULAS = {
+    "none": "x * 0.5 * (1 + erf(x / sqrt(2)))",
+    "tanh": "x * 0.5 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))",
+}
 
 
 def _is_scalar(value: ir.Value | None) -> bool:
@@ -57,18 +61,19 @@ def _following(node: ir.Node) -> list[ir.Value]:
 
 def find_gelu(anchor: ir.Node, probe: Probe) -> Fusion | None:
     """From Erf or Tanh forward: the first value that is GELU of the one value its region starts from."""
-    approximate = "none" if anchor.op_type == "Erf" else "tanh"
+    approximate, is_of_one_value = "none" if anchor.op_type == "Erf" else "tanh", False
     for output in _following(anchor)[1:]:
         nodes, sources = _region(output)
         if len(sources) != 1:
             continue
+        is_of_one_value = True
         (source,) = sources
         expected = fused_bias_gelu(_GRID, np.zeros(1), approximate=approximate)
         if np.abs(_evaluate(nodes, source, _GRID) - expected).max() <= _MAX_ERROR:
             return Fusion(output, (ir.node("Gelu", [source], {"approximate": approximate}, name=f"{anchor.name}.gelu"),))
-    if anchor.op_type == "Tanh":
+    if anchor.op_type == "Tanh" and not is_of_one_value:
         return None  # a pooler or a classification head
-    raise Miss("the nodes around this Erf do not compute x * 0.5 * (1 + erf(x / sqrt(2)))")
+    raise Miss(f"the nodes around this {anchor.op_type} do not compute {_FORMULAS[approximate]}")
 
 
 def find_bias_gelu(anchor: ir.Node, probe: Probe) -> Fusion | None:

@@ -55,8 +55,10 @@ def find_skip_layer_norm(anchor: ir.Node, probe: Probe) -> Fusion | None:
     """LayerNormalization(x (+ bias) + skip)."""
     total = anchor.inputs[0]
     add = None if total is None else producer(skip_back(total), {"Add"})
-    if add is None or len(anchor.inputs) < 3 or any(is_constant(v) for v in add.inputs):
+    if add is None or any(is_constant(v) for v in add.inputs):
         return None  # the LayerNorm of a head or of the embeddings: no residual
+    if len(anchor.inputs) < 3:
+        raise Miss("it has no beta")
     if not _is_last_axis(anchor) or not all(is_constant(v) for v in anchor.inputs[1:]):
         raise Miss("it does not normalise the last axis with constant gamma and beta")
     if only_use(add.outputs[0]) is None:

@@ -4,6 +4,7 @@ Exporters write one formula in many ways. A rule therefore finds the pieces by w
 compute what the fused op computes: `probe[value]` holds the value's array in each of several small runs.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from trtbert.rewrite.walk import Miss, constant
 from trtbert.tasks import ATTENTION_MASK, INPUT_IDS, INPUTS, TOKEN_TYPE_IDS
 
 Array = npt.NDArray[Any]
+logger = logging.getLogger(__name__)
 
 # Batch, length and masks differ from run to run, and no two dimensions of a run are equal: a swapped axis shows. No row is
 # wholly masked: what a model computes there is not defined.
@@ -63,7 +65,7 @@ class Probe(Mapping[ir.Value, tuple[Array, ...]]):
         if array is not None:
             return (array,) * len(_MASKS)
         if value not in self._arrays:
-            raise Miss(f"{value.name!r} depends on control flow or on an op that is no standard ONNX")
+            raise Miss(f"{value.name!r} depends on a loop, or on an op that onnx's reference does not compute")
         return self._arrays[value]
 
     def __iter__(self) -> Any:
@@ -123,7 +125,7 @@ def _run(graph: ir.Graph, feeds: dict[str, Array]) -> dict[ir.Value, Array]:
 
 
 def _run_into(arrays: dict[ir.Value, Array], node: ir.Node) -> None:
-    """Compute `node`, unless it is a loop, no standard op, or reads what could not be computed."""
+    """Compute `node`, unless it is a loop or no standard op, or it cannot be computed."""
     has_subgraph = any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
     inputs = [None if v is None else arrays.get(v, constant(v)) for v in node.inputs]
     is_known = all(array is not None or v is None for array, v in zip(inputs, node.inputs, strict=True))
@@ -131,7 +133,12 @@ def _run_into(arrays: dict[ir.Value, Array], node: ir.Node) -> None:
         _run_branch(arrays, node, is_taken=bool(inputs[0].all()))
     if node.domain != "" or has_subgraph or not is_known:
         return
-    for value, array in zip(node.outputs, run_node(node, inputs), strict=False):
+    try:
+        outputs = run_node(node, inputs)
+    except Exception as error:  # onnx's reference raises whatever numpy does
+        logger.debug("Cannot compute node %s (%s): %s", node.name, node.op_type, error)
+        return
+    for value, array in zip(node.outputs, outputs, strict=False):
         arrays[value] = np.asarray(array)
 
 
