@@ -42,8 +42,9 @@ class Imported:
     def num_fused(self) -> Counter[str]:
         return Counter(node.op_type for node in self.fused)
 
-    def heads(self) -> list[int]:
-        return [node.attributes["num_heads"].as_int() for node in self.fused if node.op_type == "FusedQkvAttention"]
+    def attribute(self, name: str) -> list[int]:
+        """Of each attention, in the order of the layers."""
+        return [node.attributes[name].as_int() for node in self.fused if node.op_type == "FusedQkvAttention"]
 
 
 def import_and_rewrite(path: Path, facts: Facts, folder: Path, *, allow_unfused: bool = False) -> Imported:
@@ -74,6 +75,25 @@ def write_tokenizer(folder: Path, facts: Facts) -> None:
     transformers.AutoConfig.for_model(facts["architecture"], **options, max_position_embeddings=positions, pad_token_id=1).save_pretrained(
         folder
     )
+
+
+def assert_every_layer_is_fused(imported: Imported) -> None:
+    """1 embedding, L attentions with their own head counts, 2L skip-LayerNorms, L bias-GELUs (none with ReLU), and nothing missed."""
+    facts, rewritten = imported.facts, imported.rewritten
+    num_layers, has_gelu = len(facts["num_heads"]), facts["options"].get("hidden_act") != "relu"
+    expected = {
+        "FusedEmbedLayerNorm": 1,
+        "FusedQkvAttention": num_layers,
+        "FusedSkipLayerNorm": 2 * num_layers,
+        "FusedBiasGelu": num_layers * has_gelu,
+    }
+    assert rewritten.fusions == expected
+    assert imported.num_fused == {op: count for op, count in expected.items() if count}
+    assert not rewritten.unfused
+    assert imported.attribute("num_heads") == facts["num_heads"]
+    assert imported.attribute("head_size") == [facts["head_size"]] * num_layers
+    left = {node.op_type for node in rewritten.model.graph} & {"Attention", "Erf", "Gelu", "LayerNormalization", "Sqrt", "ReduceMean"}
+    assert not left, f"still in the graph: {left}"
 
 
 def batches(imported: Imported) -> list[Feeds]:

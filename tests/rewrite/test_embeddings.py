@@ -68,7 +68,10 @@ def test_positions_counted_from_the_padding() -> None:
 def test_a_type_that_every_token_has_goes_into_the_positions() -> None:
     text = edited(
         GRAPH,
-        type_BSD="shape = Shape (input_ids)\n none = ConstantOfShape (shape)\n whole = Cast <to = 7> (none)\n type_BSD = Gather (types, whole)",
+        type_BSD="""shape = Shape (input_ids)
+        none = ConstantOfShape (shape)
+        whole = Cast <to = 7> (none)
+        type_BSD = Gather (types, whole)""",
     )
     rewritten = fuse(_parse(text))
     assert rewritten.fusions[OP] == 1 and not rewritten.unfused
