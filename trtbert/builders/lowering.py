@@ -11,8 +11,8 @@ from onnx_ir.passes.common import (
     RemoveUnusedOpsetsPass,
 )
 
-from trtbert.builders import native
-from trtbert.builders.native import CONTRIB, Site
+from trtbert.builders import attention, native
+from trtbert.builders.site import CONTRIB, Site
 from trtbert.ops import DOMAIN
 from trtbert.package import Lowering
 
@@ -27,9 +27,10 @@ Lowerings = Mapping[str, Mapping[str, Replace]]
 
 ORT: Lowerings = {
     "FusedQkvAttention": {
-        "Attention": native.attention_3d,
-        f"{CONTRIB}.MultiHeadAttention": native.multi_head_attention,
-        f"{CONTRIB}.Attention": native.contrib_attention,
+        "Softmax": attention.softmax_attention,
+        "Attention": attention.attention_3d,
+        f"{CONTRIB}.MultiHeadAttention": attention.multi_head_attention,
+        f"{CONTRIB}.Attention": attention.contrib_attention,
     },
     "FusedSkipLayerNorm": {
         "LayerNormalization": native.skip_layer_norm,
@@ -46,7 +47,7 @@ ORT: Lowerings = {
     },
 }
 
-TENSORRT: Lowerings = {"FusedQkvAttention": {"Attention": native.attention_4d}}
+TENSORRT: Lowerings = {"FusedQkvAttention": {"Attention": attention.attention_4d}}
 """TensorRT fuses the other bodies by itself. Its Attention takes no float32: such a node keeps its body."""
 
 TIDY = (InlinePass, RemoveUnusedFunctionsPass, CommonSubexpressionEliminationPass, RemoveUnusedNodesPass, RemoveUnusedOpsetsPass)
@@ -82,5 +83,7 @@ def _replace(graph: ir.Graph, node: ir.Node, replace: Replace, shared: dict[tupl
     if value is None:
         return False
     value.type, value.shape = node.outputs[0].type, node.outputs[0].shape
+    for weight in site.tape.initializers:
+        graph.register_initializer(weight)
     ir.convenience.replace_nodes_and_values(graph, node, [node], site.tape.nodes, node.outputs, [value])
     return True

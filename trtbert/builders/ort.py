@@ -10,7 +10,7 @@ from trtbert.builders.measure import Measurement, measure
 from trtbert.package import Lowering
 
 DEFAULT = {
-    "FusedQkvAttention": "Attention",
+    "FusedQkvAttention": "Softmax",
     "FusedSkipLayerNorm": "LayerNormalization",
     "FusedBiasGelu": "com.microsoft.BiasGelu",
     "FusedEmbedLayerNorm": "LayerNormalization",

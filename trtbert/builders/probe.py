@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from trtbert.bodies import add_functions
-from trtbert.builders.native import qkv_matmul
+from trtbert.builders.attention import qkv_matmul
 from trtbert.ops import DOMAIN, OPSET
 
 Feeds = dict[str, npt.NDArray[Any]]

@@ -1,0 +1,181 @@
+"""What a FusedQkvAttention node becomes in the ops that runtimes know.
+
+Every public lowering records its nodes on the site's tape and gives their result; None, with nothing recorded, where it does not fit.
+A row whose keys are all masked gets some finite context (the fused op says 0).
+
+Legend: B batch, S sequence, D hidden, N heads, H head size.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from trtbert.builders.site import CONTRIB, ORT_FLOAT, Attributes, Site
+
+MASKED = {ir.DataType.FLOAT: -1e30, ir.DataType.BFLOAT16: -1e30, ir.DataType.FLOAT16: -3e4}
+"""Added to the score of a masked key: far below any score, and finite still when the score is added to it."""
+
+_HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+def softmax_attention(site: Site) -> ir.Value | None:
+    """Three projections, MatMul, Softmax and MatMul, for ONNX Runtime's CPU provider.
+
+    Three projections, for the output of a merged one at batch 8 falls out of the cache. Mask and relative bias are added one
+    after the other: their sum would be [B,N,S,S], 800 MB for 64 texts of 512 tokens and 12 heads.
+    """
+    if not site.has_types((ir.DataType.FLOAT,), 0, 2):
+        return None
+    split_shape, bias = site.constant([0, 0, site.num_heads, site.head_size]), site.input(2)
+    q, k, v = (site.op("Reshape", part, split_shape) for part in _three_projections(site) or _split(site))
+    q_BNSH, v_BNSH = (site.op("Transpose", part, attributes={"perm": (0, 2, 1, 3)}) for part in (q, v))
+    k_BNHS = site.op("Transpose", k, attributes={"perm": (0, 2, 3, 1)})
+    scores = site.op("Mul", site.op("MatMul", q_BNSH, k_BNHS), site.constant(site.scale, ir.DataType.FLOAT))
+    scores = scores if bias is None else site.op("Add", scores, bias)
+    scores = site.op("Add", scores, _additive_mask(site, has_query_axis=bias is None))
+    context_BNSH = site.op("MatMul", site.op("Softmax", scores, attributes={"axis": -1}), v_BNSH)
+    return _merge_heads(site, context_BNSH)
+
+
+def attention_3d(site: Site) -> ir.Value | None:
+    """ONNX Attention on q, k and v [B,S,N*H], for ONNX Runtime: its mask has a query axis, [B,1,S,S].
+
+    Not with a relative bias, whose sum with the mask would be as large as softmax_attention says.
+    """
+    if not site.has_types(ORT_FLOAT, 0) or site.input(2) is not None:
+        return None
+    q_BSD, k_BSD, v_BSD = _split(site)
+    heads: Attributes = {"q_num_heads": site.num_heads, "kv_num_heads": site.num_heads, "scale": site.scale}
+    return site.op("Attention", q_BSD, k_BSD, v_BSD, _additive_mask(site, has_query_axis=True), attributes=heads)
+
+
+def attention_4d(site: Site) -> ir.Value | None:
+    """ONNX Attention on q, k and v [B,N,S,H], for TensorRT: half precision only, and its mask broadcasts, [B,1,1,S]."""
+    if not site.has_types(_HALF, 0, 2):
+        return None
+    split_shape = site.constant([0, 0, site.num_heads, site.head_size])
+    q, k, v = (site.op("Transpose", site.op("Reshape", part, split_shape), attributes={"perm": (0, 2, 1, 3)}) for part in _split(site))
+    mask, bias = _additive_mask(site, has_query_axis=False), site.input(2)
+    if bias is not None:
+        key = ("mask and bias", mask, bias)
+        site.shared[key] = site.shared[key] if key in site.shared else site.op("Add", mask, bias)
+        mask = site.shared[key]
+    return _merge_heads(site, site.op("Attention", q, k, v, mask, attributes={"scale": site.scale}))
+
+
+def multi_head_attention(site: Site) -> ir.Value | None:
+    """ONNX Runtime's MultiHeadAttention; the relative bias stays [1,N,S,S] beside the mask [B,S]."""
+    if not site.has_types(ORT_FLOAT, 0, 2):
+        return None
+    q_BSD, k_BSD, v_BSD = _split(site)
+    inputs = (q_BSD, k_BSD, v_BSD, None, _int32_mask(site), site.input(2))
+    return site.op("MultiHeadAttention", *inputs, attributes=_contrib_attributes(site), domain=CONTRIB)
+
+
+def contrib_attention(site: Site) -> ir.Value | None:
+    """ONNX Runtime's Attention, which computes the merged QKV projection too; needs the MatMul and the Add before the node.
+
+    Its bias is optional by its schema, but ONNX Runtime 1.31 dies of a segmentation fault without one.
+    """
+    projection = _projection(site)
+    if projection is None or not site.has_types(ORT_FLOAT, 0, 2):
+        return None
+    attributes = _contrib_attributes(site) | {"qkv_hidden_sizes": [site.num_heads * site.head_size] * 3}
+    return site.op("Attention", *projection, _int32_mask(site), None, site.input(2), attributes=attributes, domain=CONTRIB)
+
+
+def qkv_matmul(node: ir.Node) -> ir.Node | None:
+    """The MatMul with constant weights that makes the packed qkv of an attention node; its Add, if any, has a constant bias."""
+    matmul = _producer(node, 0)
+    if matmul is not None and matmul.op_type == "Add":
+        matmul = next((made for made in (_producer(matmul, 0), _producer(matmul, 1)) if made is not None), None)
+    if matmul is None or matmul.op_type != "MatMul" or _constant_rank(matmul.inputs[1]) != 2:
+        return None
+    return matmul
+
+
+def _projection(site: Site) -> tuple[ir.Value, ir.Value, ir.Value] | None:
+    """Input [B,S,D], weight [D,3*N*H] and bias [3*N*H] of the merged projection; None if it has another form."""
+    matmul, made = qkv_matmul(site.node), site.required(0).producer()
+    if matmul is None or made is None or made is matmul:
+        return None
+    (bias,) = (value for value in made.inputs if value is not matmul.outputs[0])
+    x_BSD, weight = matmul.inputs
+    if x_BSD is None or weight is None or bias is None or _constant_rank(bias) != 1:
+        return None
+    return x_BSD, weight, bias
+
+
+def _producer(node: ir.Node, index: int) -> ir.Node | None:
+    value = node.inputs[index]
+    return None if value is None else value.producer()
+
+
+def _constant_rank(value: ir.Value | None) -> int | None:
+    """The rank of a weight; None for what is computed."""
+    return None if value is None or value.const_value is None else len(value.const_value.shape)
+
+
+def _split(site: Site) -> Sequence[ir.Value]:
+    return site.tape.op_multi_out("Split", [site.required(0)], {"axis": -1, "num_outputs": 3}, num_outputs=3)
+
+
+def _three_projections(site: Site) -> list[ir.Value] | None:
+    """q, k and v [B,S,N*H], each by a MatMul and an Add of its own; None where no biased projection is before the node."""
+    projection = _projection(site)
+    if projection is None:
+        return None
+    x_BSD, weight, bias = projection
+    pairs = zip(_thirds(site, weight), _thirds(site, bias), strict=True)
+    return [site.op("Add", site.op("MatMul", x_BSD, columns), entries) for columns, entries in pairs]
+
+
+def _thirds(site: Site, weight: ir.Value) -> list[ir.Value]:
+    """The q, k and v parts of a merged weight or bias, made once for all layers that share it."""
+    if ("part", weight, 0) not in site.shared:
+        assert weight.const_value is not None
+        parts = np.split(weight.const_value.numpy(), 3, axis=-1)
+        for i, (part, letter) in enumerate(zip(parts, "qkv", strict=True)):
+            site.shared["part", weight, i] = site.tape.initializer(ir.tensor(part, name=f"{weight.name}.{letter}"))
+    return [site.shared["part", weight, i] for i in range(3)]
+
+
+def _merge_heads(site: Site, context_BNSH: ir.Value) -> ir.Value:
+    context_BSNH = site.op("Transpose", context_BNSH, attributes={"perm": (0, 2, 1, 3)})
+    return site.op("Reshape", context_BSNH, site.constant([0, 0, site.num_heads * site.head_size]))
+
+
+def _additive_mask(site: Site, *, has_query_axis: bool) -> ir.Value:
+    """0 for a key that is kept and MASKED for one that is not, [B,1,1,S], or [B,1,S,S] with a query axis.
+
+    Made once for all nodes with the same mask.
+    """
+    mask = site.required(1)
+    key = ("additive mask", mask, has_query_axis)
+    if key not in site.shared:
+        dtype = site.required(0).dtype
+        assert dtype is not None
+        is_kept = site.op("Cast", mask, attributes={"to": ir.DataType.BOOL})
+        is_kept_B11S = site.op("Unsqueeze", is_kept, site.constant([1, 2]))
+        made = site.op("Where", is_kept_B11S, site.constant(0, dtype), site.constant(MASKED[dtype], dtype))
+        if has_query_axis:
+            length_1 = site.op("Shape", mask, attributes={"start": 1, "end": 2})
+            made = site.op("Expand", made, site.op("Concat", site.constant([1, 1]), length_1, site.constant([1]), attributes={"axis": 0}))
+        site.shared[key] = made
+    return site.shared[key]
+
+
+def _int32_mask(site: Site) -> ir.Value:
+    """The mask [B,S] as the 0 and 1 that contrib ops want."""
+    mask = site.required(1)
+    if ("int32 mask", mask) not in site.shared:
+        is_kept = site.op("Cast", mask, attributes={"to": ir.DataType.BOOL})
+        site.shared["int32 mask", mask] = site.op("Cast", is_kept, attributes={"to": ir.DataType.INT32})
+    return site.shared["int32 mask", mask]
+
+
+def _contrib_attributes(site: Site) -> Attributes:
+    dtype = site.required(0).dtype
+    assert dtype is not None
+    return {"num_heads": site.num_heads, "scale": site.scale, "mask_filter_value": MASKED[dtype]}
