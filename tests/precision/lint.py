@@ -52,6 +52,8 @@ def _cast_problems(node: ir.Node) -> list[str]:
     source, result = node.inputs[0], node.outputs[0]
     if node.op_type != "Cast" or source is None or result.dtype not in (*HALVES, ir.DataType.FLOAT):
         return []
+    if source.dtype not in (*HALVES, ir.DataType.FLOAT):
+        return []
     if source.dtype == result.dtype:
         return [f"Cast {node.name} does nothing"]
     before = source.producer()

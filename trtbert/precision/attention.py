@@ -44,21 +44,24 @@ def lower_attention(node: ir.Node, forms: Forms, peaks: Peaks) -> str | None:
         node.attributes["scale"] = ir.AttrFloat32("scale", math.ldexp(_scale(node), found[0] + found[1]))
     for index, (value, exponent) in enumerate(zip(inputs, found, strict=True)):
         node.replace_input_with(index, forms.half(value, node, exponent))
-    _lower_mask(node, forms, peaks)
+    _lower_mask(node, forms)
     node.attributes.pop("softmax_precision", None)  # TensorRT refuses it, and takes float32 by itself
     forms.put_half(node.outputs[0], found[2])
     return f"{node.outputs[0].name}: q, k, v are attended to times 2^-{found}" if any(found) else None
 
 
-def _lower_mask(node: ir.Node, forms: Forms, peaks: Peaks) -> None:
-    """An additive mask takes the type of q: cut it off where half ends, a cast to half would make infinity of it."""
+def _lower_mask(node: ir.Node, forms: Forms) -> None:
+    """An additive mask takes the type of q: cut a float32 one off where half ends, a cast to half would make infinity of it.
+
+    What the scan saw does not count here: the texts may have had no padding.
+    """
     mask = node.inputs[3] if len(node.inputs) > 3 else None
     if mask is None or mask.dtype not in (ir.DataType.FLOAT, forms.format.dtype):
         return
-    if peaks.of(mask) <= forms.format.limit:
-        node.replace_input_with(3, forms.half(mask, node))
-    else:
-        node.replace_input_with(3, forms.cast(forms.at_least(forms.floating(mask, node), forms.format.mask, node), node))
+    found = forms.native(mask, node)
+    if found.dtype == ir.DataType.FLOAT:
+        found = forms.cast(forms.at_least(found, forms.format.mask, node), node)
+    node.replace_input_with(3, found)
 
 
 def _scale(node: ir.Node) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from trtbert.precision.formats import BF16, FORMATS, Precision
+from trtbert.precision.formats import FORMATS, Precision
 from trtbert.precision.forms import Forms
 from trtbert.precision.lower import lower
 from trtbert.precision.plan import Plan
@@ -36,12 +36,9 @@ def convert(model: ir.Model, precision: Precision, feeds: Feeds) -> Converted:
     number_format = FORMATS[precision]
     result = prepared(model)
     notes = []
-    if number_format is BF16:
-        peaks = Peaks({})
-    else:
-        peaks = scan(result, feeds)
-        if not feeds:
-            notes.append("no text was given to scan: activations beyond the range of float16 would go unnoticed")
+    peaks = scan(result, feeds) if number_format.is_narrow else Peaks({})
+    if number_format.is_narrow and not feeds:
+        notes.append(f"no text was given to scan: activations beyond the range of {number_format.name} would go unnoticed")
     plan = Plan(result.graph, peaks, number_format)
     forms = Forms(result.graph, number_format)
     notes += lower(result.graph, plan, peaks, forms)
@@ -50,4 +47,3 @@ def convert(model: ir.Model, precision: Precision, feeds: Feeds) -> Converted:
     for note in notes:
         _logger.info("%s", note)
     return Converted(model=result, notes=tuple(notes))
-

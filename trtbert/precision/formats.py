@@ -26,6 +26,8 @@ class Format:
     """Half the smallest subnormal: what is below becomes 0."""
     limit: float
     """Largest |x| that a tensor may show on the scanned texts and still be stored in this format."""
+    is_narrow: bool
+    """Whether its range is narrower than float32's, so that a GEMM may have to be scaled."""
     mask: float
     """What a mask is clamped to: far below any score, and score + mask stays finite."""
 
@@ -50,6 +52,7 @@ FP16 = Format(
     tiny=2.0**-14,
     flush=2.0**-25,
     limit=65504.0 / 4,
+    is_narrow=True,
     mask=-30000.0,
 )
 _BF16_MAX = 255 / 256 * 2.0**128
@@ -61,6 +64,7 @@ BF16 = Format(
     tiny=2.0**-126,
     flush=2.0**-134,
     limit=_BF16_MAX,
+    is_narrow=False,
     mask=-1e30,
 )
 FORMATS: dict[Precision, Format] = {"fp16": FP16, "bf16": BF16}

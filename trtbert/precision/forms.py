@@ -11,6 +11,9 @@ import onnx_ir as ir
 from trtbert.precision.formats import Array, Format
 from trtbert.precision.losses import Losses
 
+_LARGEST_FACTOR = 16
+"""2^16 is no half."""
+
 
 @dataclass
 class _Stored:
@@ -72,8 +75,8 @@ class Forms:
 
     def _new_half(self, value: ir.Value, exponent: int, before: ir.Node | None) -> ir.Value:
         halves = self._stored[value].half
-        if halves:
-            nearest = min(halves)
+        nearest = min(halves, default=None)
+        if nearest is not None and nearest - exponent < _LARGEST_FACTOR:
             return self.multiplied(halves[nearest], nearest - exponent, before)
         return self.cast(self.multiplied(self.floating(value, before), -exponent, before), before)
 

@@ -43,7 +43,10 @@ def _linear(node: ir.Node, x: ir.Value, weight: ir.Value, forms: Forms, peaks: P
         weight_peak = np.abs(weight.const_value.numpy()).max(1 if is_transposed else 0, initial=0.0)
     else:
         result_peak = np.asarray(result_peak.max(initial=0.0))
-    found = gemm_exponents(peaks.of(x), weight_peak, result_peak, limit=forms.format.limit, x_exponent=forms.exponent(x))
+    if forms.format.is_narrow:
+        found = gemm_exponents(peaks.of(x), weight_peak, result_peak, limit=forms.format.limit, x_exponent=forms.exponent(x))
+    else:
+        found = Exponents(0, np.zeros(1, np.int64), np.zeros(1, np.int64))
     node.replace_input_with(0, forms.half(x, node, found.x))
     node.replace_input_with(1, forms.constant(weight, _for_weight(found, is_per_column, is_transposed)))
     _lower_bias(node, found.result, forms)

@@ -84,23 +84,22 @@ def _num_columns(value: ir.Value) -> int | None:
 
 def _watch(graph: ir.Graph, value: ir.Value) -> str:
     """Add max |value| as an output of the graph and give its name."""
+    node = value.producer()
+    assert node is not None
     width = _num_columns(value)
-    inputs: list[ir.Value | None] = [value]
+    new = []
+    rows: list[ir.Value | None] = [value]
     if width is not None:
-        inputs[0] = _append(graph, "Reshape", [value, _int64(graph, f"{value.name}_rows", [-1, width])])
-        inputs.append(_int64(graph, f"{value.name}_axis", [0]))
-    inputs[0] = _append(graph, "Abs", inputs[:1])
-    peak = _append(graph, "ReduceMax", inputs, keepdims=0)
+        new.append(ir.node("Reshape", [value, _int64(graph, f"{value.name}_rows", [-1, width])]))
+        rows = [new[-1].outputs[0], _int64(graph, f"{value.name}_axis", [0])]
+    new.append(ir.node("Abs", rows[:1]))
+    new.append(ir.node("ReduceMax", [new[-1].outputs[0], *rows[1:]], {"keepdims": 0}))
+    graph.insert_after(node, new)
+    peak = new[-1].outputs[0]
     peak.name = f"{value.name}_peak"
     peak.dtype, peak.shape = ir.DataType.FLOAT, ir.Shape([] if width is None else [width])
     graph.outputs.append(peak)
     return peak.name
-
-
-def _append(graph: ir.Graph, op_type: str, inputs: Sequence[ir.Value | None], **attributes: int) -> ir.Value:
-    node = ir.node(op_type, inputs, attributes)
-    graph.append(node)
-    return node.outputs[0]
 
 
 def _int64(graph: ir.Graph, name: str, numbers: list[int]) -> ir.Value:
@@ -113,6 +112,11 @@ def _session(model: ir.Model) -> onnxruntime.InferenceSession:
     """A session on `model` that borrows its weights: a second copy of them would be most of the memory."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # Less memory: in this order the maxima are taken early, and tensors freed; and no weight is copied into another layout.
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.disable_prepacking", "1")
     weights = {}
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
