@@ -35,7 +35,7 @@ def verification_batches(tokenizer: Path, facts: ModelFacts) -> list[Feeds]:
         batch(lines[:4]),
         mixed,
         batch(list(zip(lines[:3], lines[6:9], strict=True))),
-        batch([" ".join(lines * 8), lines[2]]),
+        batch([" ".join(lines * 8)]),
         _left_padded(batch(lines[8:11])),
         _with_holes(batch(lines[3:6])),
         _with_empty_row(batch(lines[1:3])),

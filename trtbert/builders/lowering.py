@@ -77,6 +77,25 @@ def lower_for_tensorrt(model: ir.Model) -> tuple[ir.Model, tuple[Lowering, ...]]
     return lower(model, TENSORRT, {"FusedQkvAttention": "Attention"})
 
 
+def with_query_axis(model: ir.Model) -> ir.Model:
+    """A copy of a graph lowered for TensorRT that ONNX Runtime's CPU provider runs: its Attention does not broadcast masks.
+
+    Every mask [B,1|N,1|S,S] of a 4D Attention becomes [B,1|N,S,S].
+    """
+    copy = model.clone()
+    for node in [node for node in copy.graph if node.op_type == "Attention" and node.domain == ""]:
+        tape = ir.tape.Tape()
+        ones = tape.initializer(ir.tensor([1, 1], name=f"{node.name}.ones"))
+        one = tape.initializer(ir.tensor([1], name=f"{node.name}.one"))
+        length = tape.op("Shape", [node.inputs[0]], {"start": 2, "end": 3})
+        shape = tape.op("Concat", [ones, length, one], {"axis": 0})
+        node.replace_input_with(3, tape.op("Expand", [node.inputs[3], shape]))
+        for value in tape.initializers:
+            copy.graph.register_initializer(value)
+        copy.graph.insert_before(node, tape.nodes)
+    return copy
+
+
 def _replace(graph: ir.Graph, node: ir.Node, replace: Replace, shared: dict[tuple[object, ...], ir.Value]) -> bool:
     site = Site(node=node, tape=ir.tape.Tape(), shared=shared)
     value = replace(site)
