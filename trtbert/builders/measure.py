@@ -2,6 +2,8 @@
 
 Two probes are cut from the model: one whole encoder layer, so that what ONNX Runtime fuses by itself and the streaming of the
 weights count; and the embeddings. Each lowering of each op is put into its probe in turn, the other ops keep their default.
+
+What is measured is the CPU time of one thread: with other programs at work the time of a clock misleads, by more than lowerings differ.
 """
 
 import logging
@@ -22,7 +24,7 @@ LOGGER = logging.getLogger(__name__)
 
 SECONDS = 1.2
 """Time spent on one probe at one shape, as far as the least and the largest number of rounds allow."""
-MIN_ROUNDS, MAX_ROUNDS = 5, 15
+MIN_ROUNDS, MAX_ROUNDS = 3, 15
 GAIN = 0.97
 """A lowering takes the default's place only if it needs less than this share of the default's time: the rest is noise."""
 
@@ -36,7 +38,7 @@ Rounds = list[list[float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """The lowering of each fused op, and the time of its probe with each candidate, such as "Attention 8x128"."""
+    """The lowering of each fused op, and the CPU time of its probe with each candidate, such as "Attention 8x128"."""
 
     choice: Mapping[str, str]
     milliseconds: Mapping[str, dict[str, float]] = field(default_factory=dict)
@@ -91,7 +93,7 @@ def _race(probe: Probe, default: Mapping[str, str], shapes: tuple[Shape, ...]) -
 
 
 def _interleaved(sessions: Mapping[Key, onnxruntime.InferenceSession], feeds: Feeds) -> dict[Key, list[float]]:
-    """Milliseconds of each session, round by round; one run of each in a round, so that a busy machine slows all of them alike."""
+    """Milliseconds of each session, round by round; one run of each in a round, so that what else runs slows all of them alike."""
     for session in sessions.values():
         _milliseconds(session, feeds)
     times = {key: [_milliseconds(session, feeds)] for key, session in sessions.items()}
@@ -105,13 +107,13 @@ def _interleaved(sessions: Mapping[Key, onnxruntime.InferenceSession], feeds: Fe
 
 
 def _milliseconds(session: onnxruntime.InferenceSession, feeds: Feeds) -> float:
-    start = time.perf_counter()
+    start = time.thread_time()
     session.run(None, feeds)
-    return (time.perf_counter() - start) * 1e3
+    return (time.thread_time() - start) * 1e3
 
 
 def _session(model: ir.Model) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # else the idle sessions' threads slow the one that runs
+    options.intra_op_num_threads = 1  # the thread that calls, whose time is measured
     return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -40,7 +40,7 @@ class BuiltOrt:
 def build(model: ir.Model, output: Path, *, feeds_shape: tuple[int, int] = (8, 128), target: str = "cpu") -> BuiltOrt:
     """Lower `model` and save it as `output`.
 
-    For the CPU each fused op's lowering is chosen by measuring one encoder layer with every candidate, at batch 1 and at
+    For the CPU each fused op's lowering is chosen by measuring one encoder layer, on one thread, with every candidate, at batch 1 and at
     `feeds_shape` (batch, length in tokens). `model` stays as it is.
     """
     measured = measure(model, DEFAULT, feeds_shape) if target == "cpu" else Measurement(choice=CUDA)
