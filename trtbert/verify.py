@@ -64,7 +64,9 @@ def compare(
     for batch, outputs in zip(feeds, expected, strict=True):
         actual = run(batch)
         for name, array in outputs.items():
-            figures.is_finite &= bool(np.isfinite(actual[name]).all())
+            if not np.isfinite(actual[name]).all():
+                figures.is_finite = False
+                continue
             rows_expected, rows_actual = (_rows(a, batch[ATTENTION_MASK]) for a in (array, actual[name]))
             _add(figures, rows_expected, rows_actual, limits.label_margin)
     max_error = figures.max_difference / max(figures.scale, 1e-12)
