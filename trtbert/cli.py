@@ -22,7 +22,7 @@ _INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code: 0 done, 2 bad input, 3 not supported, 4 verification failed, 5 runtime missing."""
-    parsed = _parser().parse_args(arguments)
+    parsed = _parse(arguments)
     logging.basicConfig(level=logging.INFO if parsed.verbose else logging.ERROR, format="%(name)s: %(message)s", stream=sys.stderr)
     try:
         parsed.command(parsed)
@@ -40,6 +40,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
     return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The parsed command; argparse by itself takes no texts after an option: predict PKG --json TEXT."""
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest and ("texts" not in parsed or any(text.startswith("-") for text in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        parsed.texts += rest
+    return parsed
 
 
 def _parser() -> argparse.ArgumentParser:

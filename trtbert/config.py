@@ -45,15 +45,15 @@ class CompileConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    task: Task | Literal["auto"] = "auto"
+    task: Literal[Task, "auto"] = "auto"
     target: Target = "cpu"
-    runtime: Runtime | Literal["auto"] = "auto"
-    precision: Precision | Literal["auto"] = "auto"
+    runtime: Literal[Runtime, "auto"] = "auto"
+    precision: Literal[Precision, "auto"] = "auto"
     """auto: fp32 for the CPU, fp16 for a GPU."""
     profiles: tuple[Profile, ...] = (Profile(),)
     tokenizer: Path | None = None
     """Folder of the tokenizer; needed with a `.onnx` file that has none beside it."""
-    pooling: Pooling | Literal["auto"] = "auto"
+    pooling: Literal[Pooling, "auto"] = "auto"
     """auto: what the sentence-transformers modules say, else mean."""
     allow_unfused: bool = False
 
