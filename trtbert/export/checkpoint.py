@@ -221,8 +221,20 @@ def _export(module: _RawModule, names: list[str], max_length: int) -> ir.Model:
         verbose=False,
     )
     assert program is not None
+    _name_transposed(program.model.graph)
     onnxscript.optimizer.optimize(program.model)
     return program.model
+
+
+def _name_transposed(graph: ir.Graph) -> None:
+    """Give a transposed weight, which is folded into a tensor of its own, the name of the checkpoint's tensor."""
+    named = set[str]()
+    for node in graph:
+        weight = node.inputs[0] if node.op_type == "Transpose" else None
+        name = f"{weight.name}.transposed" if weight is not None and weight.is_initializer() else None
+        if name is not None and name not in named:  # a shared layer transposes its weight in every use
+            node.outputs[0].name = name
+            named.add(name)
 
 
 def _width(graph: ir.Model) -> int:
