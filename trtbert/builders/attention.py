@@ -17,25 +17,26 @@ MASKED = {ir.DataType.FLOAT: -1e30, ir.DataType.BFLOAT16: -1e30, ir.DataType.FLO
 """Added to the score of a masked key: far below any score, and finite still when the score is added to it."""
 
 _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+_MIN_TENSORRT_HEAD_SIZE = 12
+"""TensorRT-RTX 1.7 builds no engine for an Attention with heads of 8; from 12 on all that were tried work."""
 
 
 def softmax_attention(site: Site) -> ir.Value | None:
     """Three projections, MatMul, Softmax and MatMul, for ONNX Runtime's CPU provider.
 
-    Three projections, for the output of a merged one at batch 8 falls out of the cache. Mask and relative bias are added one
-    after the other: their sum would be [B,N,S,S], 800 MB for 64 texts of 512 tokens and 12 heads.
+    Each in the order in which it is used, for what one MatMul gives is still in the cache of the next (4 % at batch 8); the output
+    of a merged projection is not. Mask and relative bias are added one after the other: their sum would be [B,N,S,S], 800 MB for
+    64 texts of 512 tokens and 12 heads.
     """
     if not site.has_types((ir.DataType.FLOAT,), 0, 2):
         return None
-    split_shape, bias = site.constant([0, 0, site.num_heads, site.head_size]), site.input(2)
-    q, k, v = (site.op("Reshape", part, split_shape) for part in _three_projections(site) or _split(site))
-    q_BNSH, v_BNSH = (site.op("Transpose", part, attributes={"perm": (0, 2, 1, 3)}) for part in (q, v))
-    k_BNHS = site.op("Transpose", k, attributes={"perm": (0, 2, 3, 1)})
+    parts, bias = _Parts(site), site.input(2)
+    k_BNHS, q_BNSH = parts.heads(1, (0, 2, 3, 1)), parts.heads(0, (0, 2, 1, 3))
     scores = site.op("Mul", site.op("MatMul", q_BNSH, k_BNHS), site.constant(site.scale, ir.DataType.FLOAT))
     scores = scores if bias is None else site.op("Add", scores, bias)
     scores = site.op("Add", scores, _additive_mask(site, has_query_axis=bias is None))
-    context_BNSH = site.op("MatMul", site.op("Softmax", scores, attributes={"axis": -1}), v_BNSH)
-    return _merge_heads(site, context_BNSH)
+    probs_BNSS = site.op("Softmax", scores, attributes={"axis": -1})
+    return _merge_heads(site, site.op("MatMul", probs_BNSS, parts.heads(2, (0, 2, 1, 3))))
 
 
 def attention_3d(site: Site) -> ir.Value | None:
@@ -52,7 +53,7 @@ def attention_3d(site: Site) -> ir.Value | None:
 
 def attention_4d(site: Site) -> ir.Value | None:
     """ONNX Attention on q, k and v [B,N,S,H], for TensorRT: half precision only, and its mask broadcasts, [B,1,1,S]."""
-    if not site.has_types(_HALF, 0, 2):
+    if not site.has_types(_HALF, 0, 2) or site.head_size < _MIN_TENSORRT_HEAD_SIZE:
         return None
     split_shape = site.constant([0, 0, site.num_heads, site.head_size])
     q, k, v = (site.op("Transpose", site.op("Reshape", part, split_shape), attributes={"perm": (0, 2, 1, 3)}) for part in _split(site))
@@ -121,14 +122,25 @@ def _split(site: Site) -> Sequence[ir.Value]:
     return site.tape.op_multi_out("Split", [site.required(0)], {"axis": -1, "num_outputs": 3}, num_outputs=3)
 
 
-def _three_projections(site: Site) -> list[ir.Value] | None:
-    """q, k and v [B,S,N*H], each by a MatMul and an Add of its own; None where no biased projection is before the node."""
-    projection = _projection(site)
-    if projection is None:
-        return None
-    x_BSD, weight, bias = projection
-    pairs = zip(_thirds(site, weight), _thirds(site, bias), strict=True)
-    return [site.op("Add", site.op("MatMul", x_BSD, columns), entries) for columns, entries in pairs]
+class _Parts:
+    """q, k and v (0, 1 and 2) of a node, each by a MatMul and an Add of its own where a biased projection is before the node."""
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.projection = site, _projection(site)
+        self.split = _split(site) if self.projection is None else ()
+        self.split_shape = site.constant([0, 0, site.num_heads, site.head_size])
+
+    def heads(self, part: int, perm: tuple[int, ...]) -> ir.Value:
+        """The part [B,S,N,H], its axes permuted."""
+        split = self.site.op("Reshape", self._values_BSD(part), self.split_shape)
+        return self.site.op("Transpose", split, attributes={"perm": perm})
+
+    def _values_BSD(self, part: int) -> ir.Value:
+        if self.projection is None:
+            return self.split[part]
+        x_BSD, weight, bias = self.projection
+        product = self.site.op("MatMul", x_BSD, _thirds(self.site, weight)[part])
+        return self.site.op("Add", product, _thirds(self.site, bias)[part])
 
 
 def _thirds(site: Site, weight: ir.Value) -> list[ir.Value]:

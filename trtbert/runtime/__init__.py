@@ -60,10 +60,11 @@ def open_runtime(engine: Engine, *, threads: int | None = None) -> Runtime:
 
     Raises MissingRuntimeError when the runtime or its GPU is not there, UnsupportedError when the engine does not fit this machine.
     """
+    path = engine.engine_path  # first: a build kit has none, and says so
     if engine.runtime == "onnxruntime":
         from trtbert.runtime.ort import OrtRuntime
 
-        return OrtRuntime(engine.engine_path, target=engine.target, threads=threads)
+        return OrtRuntime(path, target=engine.target, threads=threads)
     if engine.runtime in ("tensorrt", "tensorrt-rtx"):
         from trtbert.runtime.trt import TrtRuntime
 
