@@ -78,16 +78,24 @@ def print_costs(console: Console, title: str, costs: dict[str, list[Cost]]) -> C
     """The table; gives the median seconds and the largest memory of the compilation."""
     num = len(costs[COMPILE])
     table = Table(title=title, caption=f"fp32, CPU target; {num} run(s) in fresh processes; resident memory of the whole process tree")
-    for heading in ("", "seconds (median)", "min-max", "peak GB"):
+    for heading in ("", "seconds (median)", "min-max", "CPU seconds", "peak GB"):
         table.add_column(heading, justify="right" if heading else "left")
-    medians = {}
-    for name, runs in costs.items():
-        seconds = [run.seconds for run in runs]
-        medians[name] = Cost(seconds=statistics.median(seconds), peak_bytes=max(run.peak_bytes for run in runs))
+    medians = {name: median_cost(runs) for name, runs in costs.items()}
+    for name, median in medians.items():
+        seconds = [run.seconds for run in costs[name]]
         span = f"{min(seconds):.1f}-{max(seconds):.1f}"
-        table.add_row(name, f"{medians[name].seconds:.1f}", span, f"{medians[name].peak_bytes / 1e9:.2f}")
+        table.add_row(name, f"{median.seconds:.1f}", span, f"{median.cpu_seconds:.1f}", f"{median.peak_bytes / 1e9:.2f}")
     console.print(table)
     return medians[COMPILE]
+
+
+def median_cost(runs: list[Cost]) -> Cost:
+    """Median seconds, and the largest memory of all runs."""
+    return Cost(
+        seconds=statistics.median(run.seconds for run in runs),
+        cpu_seconds=statistics.median(run.cpu_seconds for run in runs),
+        peak_bytes=max(run.peak_bytes for run in runs),
+    )
 
 
 def installed_bytes(environment: Path, project: Path) -> int:

@@ -63,13 +63,15 @@ class Timing:
         return float(np.median([np.median(mine) / np.median(theirs) for mine, theirs in pairs]))
 
 
-def race(contenders: Sequence[Contender], shapes: Mapping[Shape, int], *, rounds: int, seconds: float) -> dict[Shape, dict[str, Timing]]:
-    """Time every contender at every shape, {shape: counted runs in a turn}, in `rounds` rounds.
+def race(
+    contenders: Sequence[Contender], shapes: Mapping[Shape, int], *, rounds: int, seconds: float, threads: int = THREADS
+) -> dict[Shape, dict[str, Timing]]:
+    """Time every contender at every shape, {shape: counted runs in a turn}, in `rounds` rounds, each on `threads` threads.
 
     After `seconds` a shape ends early, though not before its third round. Raises RuntimeError for a contender that fails, or that
     answers other than the first one.
     """
-    with _started(contenders) as workers:
+    with _started(contenders, threads) as workers:
         return {shape: _race_at(workers, shape, runs, rounds, time.monotonic() + seconds) for shape, runs in shapes.items()}
 
 
@@ -88,7 +90,7 @@ def _race_at(workers: Mapping[str, Connection], shape: Shape, runs: int, rounds:
 
 
 @contextmanager
-def _started(contenders: Sequence[Contender]) -> Iterator[dict[str, Connection]]:
+def _started(contenders: Sequence[Contender], threads: int) -> Iterator[dict[str, Connection]]:
     """The pipe to each contender's process; they end with the block."""
     context = multiprocessing.get_context("spawn")
     workers: dict[str, Connection] = {}
@@ -96,7 +98,7 @@ def _started(contenders: Sequence[Contender]) -> Iterator[dict[str, Connection]]
     try:
         for contender in contenders:
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, contender), daemon=True)
+            process = context.Process(target=_work, args=(theirs, contender, threads), daemon=True)
             process.start()
             theirs.close()  # so that the end of the process ends a wait for its reply
             processes.append(process)
@@ -130,10 +132,9 @@ def _check_answer(name: str, answer: Array, expected: Array) -> None:
         raise RuntimeError(f"{name!r} does not compute the same: its answer differs by {difference:.1e} of the scale.")
 
 
-def _work(parent: Connection, contender: Contender) -> None:
+def _work(parent: Connection, contender: Contender, threads: int) -> None:
     """One contender's process: load, then answer requests until the parent closes the pipe."""
-    load = {"torch": partial(_load_torch, is_pooled=contender.is_pooled), "package": _load_package, "onnx": _load_onnx}[contender.kind]
-    bind = load(contender.path)
+    bind = _load(contender, threads)
     parent.send("loaded")
     while True:
         try:
@@ -145,6 +146,13 @@ def _work(parent: Connection, contender: Contender) -> None:
         times = [_milliseconds(run) for _ in range(runs)]
         _wait_until_idle()
         parent.send((times, answer))
+
+
+def _load(contender: Contender, threads: int) -> Callable[[Feeds], Run]:
+    """A function that prepares feeds, once, and gives what is timed."""
+    if contender.kind == "torch":
+        return _load_torch(contender.path, threads, is_pooled=contender.is_pooled)
+    return _load_package(contender.path, threads) if contender.kind == "package" else _load_onnx(contender.path, threads)
 
 
 def make_feeds(shape: Shape) -> Feeds:
@@ -168,14 +176,14 @@ def _wait_until_idle() -> None:
         time.sleep(0.03)
 
 
-def _load_torch(path: Path, *, is_pooled: bool) -> Callable[[Feeds], Run]:
+def _load_torch(path: Path, threads: int, *, is_pooled: bool) -> Callable[[Feeds], Run]:
     import torch
     from transformers import AutoModel
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(threads)
     model = AutoModel.from_pretrained(path, add_pooling_layer=False).eval()
 
     def run(tensors: dict[str, Any]) -> Array:
@@ -189,11 +197,11 @@ def _load_torch(path: Path, *, is_pooled: bool) -> Callable[[Feeds], Run]:
     return lambda feeds: partial(run, {name: torch.from_numpy(array).long() for name, array in feeds.items()})
 
 
-def _load_package(path: Path) -> Callable[[Feeds], Run]:
+def _load_package(path: Path, threads: int) -> Callable[[Feeds], Run]:
     from trtbert import open_package
     from trtbert.runtime import open_runtime
 
-    runtime = open_runtime(open_package(path), threads=THREADS)
+    runtime = open_runtime(open_package(path), threads=threads)
     names = {tensor.name for tensor in runtime.inputs}
 
     def run(feeds: Feeds) -> Array:
@@ -202,12 +210,12 @@ def _load_package(path: Path) -> Callable[[Feeds], Run]:
     return lambda feeds: partial(run, {name: array for name, array in feeds.items() if name in names})
 
 
-def _load_onnx(path: Path) -> Callable[[Feeds], Run]:
+def _load_onnx(path: Path, threads: int) -> Callable[[Feeds], Run]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = THREADS
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     dtypes = {node.name: np.int64 if node.type == "tensor(int64)" else np.int32 for node in session.get_inputs()}

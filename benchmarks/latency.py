@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from contenders import Contender, Shape, Timing, race
+from contenders import THREADS, Contender, Shape, Timing, race
 from models import find_minilm, write_bert_base
 from processes import script_command, trtbert_command
 from rich.console import Console
@@ -24,15 +24,16 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=128, metavar="N", help="length of every text; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=12, metavar="N", help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=240, metavar="N", help="a batch size ends after this; default: %(default)s")
+    parser.add_argument("--threads", type=int, default=THREADS, metavar="N", help="of each contender; default: all cores, %(default)s")
     arguments = parser.parse_args()
     console = make_console()
     print_machine(console)
     shapes = {(batch, arguments.tokens): 10 if batch == 1 else 3 for batch in arguments.batch_size}
     with tempfile.TemporaryDirectory() as folder:
         contenders = prepare(console, Path(folder), arguments.model)
-        timings = race(contenders, shapes, rounds=arguments.rounds, seconds=arguments.seconds)
+        timings = race(contenders, shapes, rounds=arguments.rounds, seconds=arguments.seconds, threads=arguments.threads)
     name = {"base": "BERT-base size, random weights", "real": "all-MiniLM-L6-v2"}[arguments.model]
-    console.print(latency_table(f"{name}: tokens to last hidden state", timings, PACKAGE))
+    console.print(latency_table(f"{name}: tokens to last hidden state", timings, PACKAGE, threads=arguments.threads))
     return 0 if print_winners(console, timings) else 1
 
 

@@ -19,7 +19,9 @@ def write_bert_base(folder: Path) -> Path:
     """A BertModel of 12 layers, hidden 768, 110 million random weights (seed 0), with MiniLM's tokenizer (the same vocabulary)."""
     import torch
     from transformers import BertConfig, BertModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     torch.manual_seed(0)
     BertModel(BertConfig(), add_pooling_layer=False).save_pretrained(folder)
     for name in TOKENIZER_FILES:

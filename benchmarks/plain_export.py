@@ -1,12 +1,13 @@
 """Export an encoder with torch.onnx alone, as the documentation of PyTorch shows it: the baseline of the other scripts."""
 
 import argparse
+import logging
 import warnings
 from pathlib import Path
 
 import torch
 from transformers import AutoModel
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 NAMES = ["input_ids", "attention_mask", "token_type_ids"]
 
@@ -30,13 +31,14 @@ def export(model: Path, output: Path, exporter: str) -> None:
     attention = {"dynamo": "sdpa", "torchscript": "eager"}[exporter]
     module = LastHiddenState(AutoModel.from_pretrained(model, add_pooling_layer=False, attn_implementation=attention)).eval()
     example = tuple(torch.ones((2, 16), dtype=torch.long) for _ in NAMES)
-    names = {"input_names": NAMES, "output_names": ["last_hidden_state"]}
+    outputs = ["last_hidden_state"]
     if exporter == "dynamo":
         dims = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
-        torch.onnx.export(module, example, output, dynamo=True, dynamic_shapes=(dims,) * len(NAMES), verbose=False, **names)
+        shapes = (dims,) * len(NAMES)
+        torch.onnx.export(module, example, output, input_names=NAMES, output_names=outputs, dynamic_shapes=shapes, verbose=False)
         return
-    axes = {name: {0: "batch", 1: "sequence"} for name in [*NAMES, "last_hidden_state"]}
-    torch.onnx.export(module, example, output, dynamo=False, dynamic_axes=axes, **names)
+    axes = {name: {0: "batch", 1: "sequence"} for name in [*NAMES, *outputs]}
+    torch.onnx.export(module, example, output, input_names=NAMES, output_names=outputs, dynamic_axes=axes, dynamo=False)
 
 
 def main() -> None:
@@ -45,8 +47,9 @@ def main() -> None:
     parser.add_argument("output", type=Path, help=".onnx file to write")
     parser.add_argument("--exporter", choices=("dynamo", "torchscript"), default="dynamo")
     arguments = parser.parse_args()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     export(arguments.model, arguments.output, arguments.exporter)
 

@@ -25,6 +25,8 @@ with torch.inference_mode():
 @dataclass(frozen=True, kw_only=True)
 class Cost:
     seconds: float
+    cpu_seconds: float
+    """Of all threads together, user and system: what a busy machine distorts less."""
     peak_bytes: int
     """The larger of two: the sum of the resident memory over the process and its descendants, sampled every 50 ms; and the kernel's
     exact peak of the largest process."""
@@ -51,7 +53,8 @@ def run_measured(command: Sequence[str]) -> Cost:
     child.returncode = os.waitstatus_to_exitcode(ended[1])
     if child.returncode:
         raise RuntimeError(f"Exit code {child.returncode} of: {' '.join(command)}")
-    return Cost(seconds=seconds, peak_bytes=max(sampled, ended[2].ru_maxrss * 1024))
+    used = ended[2]
+    return Cost(seconds=seconds, cpu_seconds=used.ru_utime + used.ru_stime, peak_bytes=max(sampled, used.ru_maxrss * 1024))
 
 
 def _tree_bytes(process: psutil.Process) -> int:

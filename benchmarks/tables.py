@@ -33,10 +33,10 @@ def _cpu() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def latency_table(title: str, timings: Mapping[Shape, Mapping[str, Timing]], baseline: str) -> Table:
+def latency_table(title: str, timings: Mapping[Shape, Mapping[str, Timing]], baseline: str, *, threads: int = THREADS) -> Table:
     """A row for each shape and contender; the last column is the median over rounds of its time divided by the baseline's."""
     runs = ", ".join(f"{timing.num_runs} runs at batch {b}" for (b, _), row in timings.items() for timing in [next(iter(row.values()))])
-    caption = f"ms; fp32, no padding, {THREADS} threads; {runs}, {WARM_UP} warm-up runs a turn; one process each, interleaved rounds"
+    caption = f"ms; fp32, no padding, {threads} threads; {runs}, {WARM_UP} warm-up runs a turn; one process each, interleaved rounds"
     table = Table(title=title, caption=caption)
     for heading in ("batch x tokens", "", "p50", "p10-p90", "p99", f"of {baseline}"):
         table.add_column(heading, justify="left" if heading in ("batch x tokens", "") else "right", no_wrap=True)
