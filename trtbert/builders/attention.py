@@ -132,10 +132,10 @@ class _Parts:
 
     def heads(self, part: int, perm: tuple[int, ...]) -> ir.Value:
         """The part [B,S,N,H], its axes permuted."""
-        split = self.site.op("Reshape", self._values_BSD(part), self.split_shape)
+        split = self.site.op("Reshape", self._values(part), self.split_shape)
         return self.site.op("Transpose", split, attributes={"perm": perm})
 
-    def _values_BSD(self, part: int) -> ir.Value:
+    def _values(self, part: int) -> ir.Value:
         if self.projection is None:
             return self.split[part]
         x_BSD, weight, bias = self.projection
