@@ -1,6 +1,7 @@
 """Facts of each supported model family, as data: what of it must fuse, and how it is exported."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -10,8 +11,8 @@ class Architecture:
     has_token_type_ids: bool
     """Whether the model reads token_type_ids with more than one type by default."""
     has_sdpa: bool = True
-    unfused: frozenset[str] = frozenset()
-    """Fused ops that cannot apply to this family; a miss of any other is an error."""
+    unfused: Mapping[str, str] = field(default_factory=dict)
+    """Fused ops that cannot apply to this family, with the reason; a miss of any other is an error."""
 
 
 _ROBERTA = Architecture(has_token_type_ids=False)
@@ -21,13 +22,23 @@ ARCHITECTURES: dict[str, Architecture] = {
     "bert": Architecture(has_token_type_ids=True),
     "camembert": _ROBERTA,
     "deberta-v2": Architecture(
-        has_token_type_ids=False, has_sdpa=False, unfused=frozenset({"FusedQkvAttention", "FusedEmbedLayerNorm"})
+        has_token_type_ids=False,
+        has_sdpa=False,
+        unfused={
+            "FusedQkvAttention": "the position terms of deberta-v2's scores depend on the query and the key",
+            "FusedEmbedLayerNorm": "deberta-v2 has no position embedding, and masks its embeddings after the LayerNorm",
+        },
     ),
     "distilbert": Architecture(has_token_type_ids=False),
     "electra": Architecture(has_token_type_ids=True),
     "modernbert": Architecture(
         has_token_type_ids=False,
-        unfused=frozenset({"FusedQkvAttention", "FusedEmbedLayerNorm", "FusedSkipLayerNorm", "FusedBiasGelu"}),
+        unfused={
+            "FusedQkvAttention": "modernbert rotates the query and the key by their positions",
+            "FusedEmbedLayerNorm": "modernbert has no position embedding",
+            "FusedSkipLayerNorm": "modernbert has its LayerNorms before the sub-layers, and no bias in them",
+            "FusedBiasGelu": "modernbert multiplies its GELU with a gate, and has no bias before it",
+        },
     ),
     "mpnet": Architecture(has_token_type_ids=False, has_sdpa=False),
     "roberta": _ROBERTA,
