@@ -234,6 +234,7 @@ def _build_engine(manifest: Manifest, folder: Path) -> Manifest:
         max_length=manifest.model.max_length,
     )
     path.unlink()
+    shutil.move(built.log, folder / "build.log")
     return manifest.model_copy(
         update={
             "engine": plan.name,

@@ -1,5 +1,6 @@
 """What a fusion rule is, and how one is applied: every place where it could fire is fused or reported with the reason."""
 
+import copy
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def replace(graph: ir.Graph, fusion: Fusion, probe: Probe) -> None:
     node = old.producer()
     assert node is not None
     name, old.name = old.name, f"{old.name}.unfused"
-    new.type, new.shape, new.name = old.type, old.shape, name
+    new.type, new.shape, new.name = copy.copy(old.type), old.shape, name
     graph.insert_before(node, fusion.nodes)
     probe.alias(new, old)
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
