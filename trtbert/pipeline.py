@@ -234,7 +234,8 @@ def _build_engine(manifest: Manifest, folder: Path) -> Manifest:
         max_length=manifest.model.max_length,
     )
     path.unlink()
-    shutil.move(built.log, folder / "build.log")
+    shutil.copyfile(built.log, folder / "build.log")
+    built.log.unlink()
     return manifest.model_copy(
         update={
             "engine": plan.name,
