@@ -37,12 +37,13 @@ def feeds(facts: ModelFacts, batch: int, length: int, padding: str = "none", see
 
 
 class Plain:
-    """The checkpoint in transformers' own class, eager, with the task's last step in torch."""
+    """A checkpoint (or a model) in transformers' own class, eager, with the task's last step in torch."""
 
-    def __init__(self, folder: Path, facts: ModelFacts) -> None:
+    def __init__(self, model: Any, facts: ModelFacts) -> None:
         self.facts = facts
         kind = getattr(transformers, TASKS[facts.task].auto_class)
-        self.model = kind.from_pretrained(folder, attn_implementation="eager").eval()
+        self.model = kind.from_pretrained(model, attn_implementation="eager").eval() if isinstance(model, Path) else model
+        self.model.config.return_dict = True
 
     def __call__(self, feeds: Feeds) -> Feeds:
         with torch.inference_mode():

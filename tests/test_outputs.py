@@ -10,6 +10,7 @@ from tests.sources import make_source
 from trtbert.config import CompileConfig, Profile, Range
 from trtbert.errors import ConfigError, InputError, UnsupportedError, VerificationError
 from trtbert.package import Package, open_package
+from trtbert.pipeline import verify_package
 from trtbert.verify import LIMITS, Limits
 
 
@@ -94,3 +95,21 @@ def test_a_profile_longer_than_the_model(source: tuple[Path, CompileConfig], tmp
     with pytest.raises(ConfigError, match="--seq-len asks for 1000 tokens, but the model takes at most 26"):
         trtbert.compile(source[0], tmp_path / "package", config)
     assert _names(tmp_path) == []
+
+
+def test_a_package_is_verified_again_against_its_source(source: tuple[Path, CompileConfig], tmp_path: Path) -> None:
+    package, stages = _compile(source, tmp_path / "package"), list[str]()
+    verification = verify_package(package.path, source[0], tokenizer=source[1].tokenizer, on_stage=stages.append)
+    assert stages == ["engine", "source model", "comparison"]
+    (figures,) = verification.stages
+    assert figures.stage == "engine" and figures.is_passed and figures.max_error <= 2e-5
+    assert verification.num_batches >= 8 and not verification.unverified
+
+
+def test_a_package_is_not_verified_against_another_model(source: tuple[Path, CompileConfig], tmp_path: Path) -> None:
+    package = _compile(source, tmp_path / "package")
+    model = ir.load(source[0])
+    next(iter(model.graph.initializers.values())).name = "renamed"
+    ir.save(model, tmp_path / "other.onnx")
+    with pytest.raises(InputError, match=r"was not compiled from .*other.onnx: the weights there have another sha256"):
+        verify_package(package.path, tmp_path / "other.onnx", tokenizer=source[1].tokenizer)

@@ -8,21 +8,22 @@ from tests.fixtures.make_foreign import SIZES, Foreign, export_dynamo
 from tests.rewrite.foreign import assert_answers_like_the_file, assert_every_layer_is_fused, import_and_rewrite
 from tests.tiny_tokenizers import FAMILIES
 
+ONE_LAYER = {"num_hidden_layers": 1}
 FILES = (
     Foreign(architecture="bert", attention="eager", opset=18),
-    Foreign(architecture="bert", attention="sdpa", opset=23),
+    Foreign(architecture="bert", attention="sdpa", options=ONE_LAYER, opset=23),
     Foreign(architecture="roberta", attention="eager", opset=20),
-    Foreign(architecture="roberta", attention="sdpa", opset=18),
+    Foreign(architecture="roberta", attention="sdpa", options=ONE_LAYER, opset=18),
     Foreign(architecture="xlm-roberta", attention="eager", opset=23),
-    Foreign(architecture="xlm-roberta", attention="sdpa", opset=22),
+    Foreign(architecture="xlm-roberta", attention="sdpa", options=ONE_LAYER, opset=22),
     Foreign(architecture="camembert", attention="eager", opset=19),
-    Foreign(architecture="camembert", attention="sdpa", opset=23),
+    Foreign(architecture="camembert", attention="sdpa", options=ONE_LAYER, opset=23),
     Foreign(architecture="distilbert", attention="eager", opset=23),
-    Foreign(architecture="distilbert", attention="sdpa", opset=20),
+    Foreign(architecture="distilbert", attention="sdpa", options=ONE_LAYER, opset=20),
     Foreign(architecture="electra", attention="eager", opset=18),
-    Foreign(architecture="electra", attention="sdpa", opset=23),
+    Foreign(architecture="electra", attention="sdpa", options=ONE_LAYER, opset=23),
     Foreign(architecture="albert", attention="eager", opset=21),
-    Foreign(architecture="albert", attention="sdpa", opset=23),
+    Foreign(architecture="albert", attention="sdpa", options=ONE_LAYER, opset=23),
     Foreign(architecture="mpnet", attention="eager", opset=20),
 )
 
@@ -35,7 +36,7 @@ def test_every_layer_is_fused(foreign: Foreign, tmp_path: Path) -> None:
     facts = {
         "architecture": foreign.architecture,
         "task": foreign.task,
-        "options": {},
+        "options": foreign.options,
         "num_heads": [SIZES["num_attention_heads"]] * model.config.num_hidden_layers,
         "head_size": SIZES["hidden_size"] // SIZES["num_attention_heads"],
         "hidden_size": SIZES["hidden_size"],
