@@ -17,7 +17,10 @@ ONNX_TYPE = {"float32": ir.DataType.FLOAT, "float16": ir.DataType.FLOAT16, "int3
 
 def run_op(name: str, overload: str, feeds: dict[str, np.ndarray], **attributes: Any) -> np.ndarray:
     """Run one fused node alone, all inputs dynamic, on ONNX Runtime's CPU provider."""
-    inputs = [ir.Value(name=key, type=ir.TensorType(ONNX_TYPE[str(value.dtype)]), shape=ir.Shape([None] * value.ndim)) for key, value in feeds.items()]
+    inputs = [
+        ir.Value(name=key, type=ir.TensorType(ONNX_TYPE[str(value.dtype)]), shape=ir.Shape([None] * value.ndim))
+        for key, value in feeds.items()
+    ]
     node = ir.node(name, inputs, attributes, domain=DOMAIN, overload=overload)
     node.outputs[0].name = "y"
     node.outputs[0].shape = ir.Shape([None, None, None])

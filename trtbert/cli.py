@@ -77,11 +77,19 @@ def _add_compile(commands: Any) -> argparse.ArgumentParser:
     command.add_argument("--target", choices=get_args(Target), help="default: cpu")
     command.add_argument("--runtime", choices=["auto", *get_args(Runtime)], help="default: what fits the target")
     command.add_argument("--precision", choices=["auto", *get_args(Precision)], help="default: fp32 for cpu, fp16 for GPUs")
-    command.add_argument("--batch-size", nargs=3, type=int, action="append", metavar=("MIN", "OPT", "MAX"), help="of an engine; repeat for more profiles")
-    command.add_argument("--seq-len", nargs=3, type=int, action="append", metavar=("MIN", "OPT", "MAX"), help="tokens of an engine's inputs; repeat likewise")
+    command.add_argument(
+        "--batch-size", nargs=3, type=int, action="append", metavar=("MIN", "OPT", "MAX"), help="of an engine; repeat for more profiles"
+    )
+    command.add_argument(
+        "--seq-len", nargs=3, type=int, action="append", metavar=("MIN", "OPT", "MAX"), help="tokens of an engine's inputs; repeat likewise"
+    )
     command.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer folder of a .onnx file; default: the file's own folder")
-    command.add_argument("--pooling", choices=["auto", *get_args(Pooling)], help="of sentence embeddings; default: what the model says, else mean")
-    command.add_argument("--allow-unfused", action="store_true", default=None, help="go on where a fusion did not fire; the manifest records it")
+    command.add_argument(
+        "--pooling", choices=["auto", *get_args(Pooling)], help="of sentence embeddings; default: what the model says, else mean"
+    )
+    command.add_argument(
+        "--allow-unfused", action="store_true", default=None, help="go on where a fusion did not fire; the manifest records it"
+    )
     command.add_argument("--config", type=Path, metavar="FILE.toml", help="options as a [compile] table; the command line wins")
     command.add_argument("--dump", type=Path, metavar="DIR", help="keep the graph of every stage: 01-export.onnx ...")
     command.add_argument("--force", action="store_true", help="replace a package that is there")

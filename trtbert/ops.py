@@ -67,9 +67,7 @@ def fused_embed_layer_norm(
     return layer_norm(total, gamma, beta, epsilon)
 
 
-def fused_qkv_attention(
-    qkv: Array, mask: Array, bias: Array | None = None, *, num_heads: int, head_size: int, scale: float
-) -> Array:
+def fused_qkv_attention(qkv: Array, mask: Array, bias: Array | None = None, *, num_heads: int, head_size: int, scale: float) -> Array:
     """Softmax(scale * Q Kᵀ + bias, over the keys whose mask is not 0) V.
 
     qkv [B,S,3*N*H] packed as (q, k, v) x heads x head size; mask [B,S]; bias [1|B,N,S,S] or None; gives [B,S,N*H].
@@ -89,9 +87,7 @@ def fused_qkv_attention(
     return context_BNSH.transpose(0, 2, 1, 3).reshape(batch, length, -1)
 
 
-def fused_skip_layer_norm(
-    x: Array, skip: Array, gamma: Array, beta: Array, bias: Array | None = None, *, epsilon: float
-) -> Array:
+def fused_skip_layer_norm(x: Array, skip: Array, gamma: Array, beta: Array, bias: Array | None = None, *, epsilon: float) -> Array:
     """LayerNorm(x (+ bias) + skip); x and skip [...,D], bias [D]."""
     x, skip = _float64(x, skip)
     return layer_norm(x + skip if bias is None else x + bias.astype(np.float64) + skip, gamma, beta, epsilon)
@@ -129,10 +125,6 @@ FUSED_SKIP_LAYER_NORM = FusedOp(
     attributes=("epsilon",),
     reference=fused_skip_layer_norm,
 )
-FUSED_BIAS_GELU = FusedOp(
-    name="FusedBiasGelu", inputs=("x", "bias"), attributes=("approximate",), reference=fused_bias_gelu
-)
+FUSED_BIAS_GELU = FusedOp(name="FusedBiasGelu", inputs=("x", "bias"), attributes=("approximate",), reference=fused_bias_gelu)
 
-FUSED_OPS = {
-    op.name: op for op in (FUSED_EMBED_LAYER_NORM, FUSED_QKV_ATTENTION, FUSED_SKIP_LAYER_NORM, FUSED_BIAS_GELU)
-}
+FUSED_OPS = {op.name: op for op in (FUSED_EMBED_LAYER_NORM, FUSED_QKV_ATTENTION, FUSED_SKIP_LAYER_NORM, FUSED_BIAS_GELU)}

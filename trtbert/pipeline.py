@@ -147,9 +147,7 @@ def _prepare(
     gc.collect()
     verifier.check("export", model)
     on_stage("rewrite")
-    rewritten = rewrite(
-        model, architecture=facts.architecture, num_layers=facts.num_layers, allow_unfused=config.allow_unfused
-    )
+    rewritten = rewrite(model, architecture=facts.architecture, num_layers=facts.num_layers, allow_unfused=config.allow_unfused)
     model, notes = rewritten.model, tuple[str, ...]()
     verifier.check("rewrite", model)
     if precision != "fp32":

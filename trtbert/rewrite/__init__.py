@@ -52,8 +52,7 @@ def rewrite(model: ir.Model, *, architecture: str, num_layers: int | None, allow
     add_functions(model)
     by_nature = ARCHITECTURES[architecture].unfused if architecture in ARCHITECTURES else {}
     unfused = tuple(
-        Unfused(rule=op, node=str(miss.node.name), reason="; ".join(filter(None, (miss.reason, by_nature.get(op)))))
-        for op, miss in misses
+        Unfused(rule=op, node=str(miss.node.name), reason="; ".join(filter(None, (miss.reason, by_nature.get(op))))) for op, miss in misses
     )
     problems = _problems(architecture, num_layers, counts, unfused)
     if problems and not allow_unfused:
