@@ -33,6 +33,8 @@ _MASKS = (
 
 def run_node(node: ir.Node, inputs: Sequence[Array | None]) -> list[Array]:
     """The outputs of one standard ONNX node."""
+    if node.op_type == "MatMul":
+        return [_matmul(*(np.asarray(array) for array in inputs))]
     if node.op_type == "GatherElements":
         return [_gather_elements(*(np.asarray(array) for array in inputs), axis=node.attributes.get_int("axis", 0))]
     feeds = {str(value.name): np.asarray(array) for value, array in zip(node.inputs, inputs, strict=True) if value is not None}
@@ -43,6 +45,13 @@ def run_node(node: ir.Node, inputs: Sequence[Array | None]) -> list[Array]:
     graph = helper.make_graph([ir.serde.serialize_node(node)], "node", typed, outputs)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
     return list(ReferenceEvaluator(model).run(None, feeds))
+
+
+def _matmul(a: Array, b: Array) -> Array:
+    """As numpy's, but a weight is multiplied once for all rows: many small products are slow in its BLAS."""
+    if a.ndim < 3 or b.ndim != 2:
+        return np.asarray(a @ b)
+    return np.asarray(a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[1])
 
 
 def _gather_elements(data: Array, indices: Array, *, axis: int) -> Array:
