@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from trtbert import verify
 from trtbert.builders import ort, targets, trt
+from trtbert.builders.files import data_file, save_onnx
 from trtbert.builders.lowering import lower_for_tensorrt, with_query_axis
 from trtbert.config import CompileConfig, Precision, Runtime
 from trtbert.errors import InputError, MissingRuntimeError
@@ -29,7 +30,7 @@ from trtbert.version import __version__
 logger = logging.getLogger(__name__)
 
 STAGES = ("export", "rewrite", "precision", "build", "package")
-ENGINE_UNVERIFIED = "the engine on its GPU: trtbert verify PKG on a machine with that GPU"
+UNVERIFIED_ON_GPU = ("the answers on the GPU itself: trtbert verify PKG MODEL on a machine that has it",)
 KIT_SUFFIX = ".build-kit"
 _LIBRARIES = ("onnx", "onnxruntime", "onnxscript", "torch", "transformers")
 
@@ -48,7 +49,7 @@ class _Verifier:
         `runnable` is an equal graph that the provider runs, where it does not run `model` itself.
         """
         if self.dump is not None:
-            ir.save(model, self.dump / f"{STAGES.index(stage) + 1:02d}-{stage}.onnx")
+            save_onnx(model, self.dump / f"{STAGES.index(stage) + 1:02d}-{stage}.onnx")
         path = self.scratch / f"{stage}.onnx"
         # ONNX Runtime's CPU provider computes runs of FP16 nodes in float32, and hardly any in BF16: round after every node instead.
         runnable = runnable or model
@@ -66,6 +67,20 @@ class _Verifier:
         return Verification(
             stages=tuple(self.stages), num_batches=len(self.batches), num_texts=num_texts(self.batches), unverified=unverified
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """What is compiled, for what, and where: `folder` becomes the package, `scratch` is emptied on the way."""
+
+    model: Path
+    config: CompileConfig
+    runtime: Runtime
+    precision: Precision
+    folder: Path
+    scratch: Path
+    dump: Path | None
+    on_stage: Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +119,17 @@ def compile(
         targets.check_available(config.target, runtime)
     with staged(output, force) as folder:
         with tempfile.TemporaryDirectory(prefix=".scratch-", dir=folder) as scratch:
-            prepared = _prepare(Path(model), config, runtime, precision, folder, Path(scratch), dump, on_stage)
+            job = _Job(
+                model=Path(model),
+                config=config,
+                runtime=runtime,
+                precision=precision,
+                folder=folder,
+                scratch=Path(scratch),
+                dump=dump,
+                on_stage=on_stage,
+            )
+            prepared = _prepare(job)
             on_stage("build")
             build = _build_ort if runtime == "onnxruntime" else _build_trt
             manifest = build(prepared, folder, output)
@@ -125,33 +150,26 @@ def build(kit: Path | str, output: Path | str, *, force: bool = False) -> Packag
     return open_package(output, check_hashes=False)
 
 
-def _prepare(
-    path: Path,
-    config: CompileConfig,
-    runtime: Runtime,
-    precision: Precision,
-    folder: Path,
-    scratch: Path,
-    dump: Path | None,
-    on_stage: Callable[[str], None],
-) -> _Prepared:
+def _prepare(job: _Job) -> _Prepared:
     """The stages that are the same for every engine."""
-    on_stage("export")
-    if dump is not None:
-        dump.mkdir(parents=True, exist_ok=True)
-    source = load_source(path, config, folder)
+    job.on_stage("export")
+    if job.dump is not None:
+        job.dump.mkdir(parents=True, exist_ok=True)
+    config, precision = job.config, job.precision
+    source = load_source(job.model, config, job.folder)
     facts, fingerprint, model = source.facts, source.fingerprint, source.model
-    batches = verification_batches(folder / facts.tokenizer.file, facts)
-    verifier = _Verifier(source, batches, scratch, dump)
+    profiles = targets.resolve_profiles(config.profiles, facts.max_length)
+    batches = verification_batches(job.folder / facts.tokenizer.file, facts)
+    verifier = _Verifier(source, batches, job.scratch, job.dump)
     del source  # and with it the torch model
     gc.collect()
     verifier.check("export", model)
-    on_stage("rewrite")
+    job.on_stage("rewrite")
     rewritten = rewrite(model, architecture=facts.architecture, num_layers=facts.num_layers, allow_unfused=config.allow_unfused)
     model, notes = rewritten.model, tuple[str, ...]()
     verifier.check("rewrite", model)
     if precision != "fp32":
-        on_stage("precision")
+        job.on_stage("precision")
         converted = convert(model, precision, batches)
         model, notes = converted.model, converted.notes
         verifier.check("precision", model, precision=precision)
@@ -159,11 +177,11 @@ def _prepare(
         trtbert_version=__version__,
         model=facts,
         target=config.target,
-        runtime=runtime,
+        runtime=job.runtime,
         precision=precision,
         engine=None,
         versions={name: version for name, version in fingerprint.items() if name in _LIBRARIES},
-        profiles=targets.resolve_profiles(config.profiles, facts.max_length),
+        profiles=profiles,
         fusions=rewritten.fusions,
         unfused=rewritten.unfused,
         verification=verifier.verification(),
@@ -184,7 +202,7 @@ def _build_ort(prepared: _Prepared, folder: Path, output: Path) -> Manifest:
             "versions": manifest.versions | {"onnxruntime": ORT_VERSION},
             "lowerings": built.lowerings,
             "profiles": (),
-            "verification": prepared.verifier.verification(),
+            "verification": prepared.verifier.verification(() if manifest.target == "cpu" else UNVERIFIED_ON_GPU),
         }
     )
 
@@ -194,10 +212,9 @@ def _build_trt(prepared: _Prepared, folder: Path, output: Path) -> Manifest:
     path = folder / "model.onnx"
     lowered, lowerings = lower_for_tensorrt(prepared.model)
     prepared.verifier.check("build", lowered, precision=prepared.manifest.precision, runnable=with_query_axis(lowered))
-    ir.save(lowered, path)
-    unverified = (ENGINE_UNVERIFIED,)
+    save_onnx(lowered, path)
     manifest = prepared.manifest.model_copy(
-        update={"onnx": path.name, "lowerings": lowerings, "verification": prepared.verifier.verification(unverified)}
+        update={"onnx": path.name, "lowerings": lowerings, "verification": prepared.verifier.verification(UNVERIFIED_ON_GPU)}
     )
     try:
         return _build_engine(manifest, folder)
@@ -232,6 +249,7 @@ def _build_engine(manifest: Manifest, folder: Path) -> Manifest:
         max_length=manifest.model.max_length,
     )
     path.unlink()
+    data_file(path).unlink(missing_ok=True)
     shutil.copyfile(built.log, folder / "build.log")
     built.log.unlink()
     return manifest.model_copy(

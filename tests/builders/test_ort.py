@@ -10,7 +10,7 @@ import pytest
 
 from tests.builders.fused import Encoder, feeds, fused_encoder
 from tests.numerics import assert_close
-from trtbert.builders import measure, ort
+from trtbert.builders import files, measure, ort
 from trtbert.builders.lowering import BODY, ORT
 from trtbert.builders.probe import embedding_probe, layer_probe
 from trtbert.ops import DOMAIN
@@ -60,7 +60,7 @@ def test_nothing_is_measured_for_cuda(tmp_path: Path) -> None:
 
 
 def test_a_large_model_keeps_its_weights_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ort, "_MAX_PROTO_BYTES", 1000)
+    monkeypatch.setattr(files, "MAX_PROTO_BYTES", 1000)
     model = fused_encoder(Encoder())
     built = ort.build(model, tmp_path / "model.onnx", feeds_shape=(2, 8))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from trtbert.builders.files import save_onnx
 from trtbert.builders.lowering import ORT, lower
 from trtbert.builders.measure import Measurement, measure
 from trtbert.package import Lowering
@@ -25,9 +26,6 @@ CUDA = {
 }
 """The ops that ONNX Runtime's CUDA provider has fused kernels for; never measured here."""
 
-_MAX_PROTO_BYTES = 1_900_000_000
-"""A protobuf file ends at 2 GiB."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltOrt:
@@ -45,11 +43,6 @@ def build(model: ir.Model, output: Path, *, feeds_shape: tuple[int, int] = (8, 1
     """
     measured = measure(model, DEFAULT, feeds_shape) if target == "cpu" else Measurement(choice=CUDA)
     lowered, records = lower(model, ORT, measured.choice)
-    _save(lowered, output)
+    save_onnx(lowered, output)
     records = tuple(record.model_copy(update={"milliseconds": measured.milliseconds.get(record.op, {})}) for record in records)
     return BuiltOrt(path=output, lowerings=records)
-
-
-def _save(model: ir.Model, output: Path) -> None:
-    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
-    ir.save(model, output, external_data=f"{output.name}.data" if size > _MAX_PROTO_BYTES else None)
