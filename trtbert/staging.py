@@ -4,6 +4,7 @@ import errno
 import fcntl
 import logging
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -13,11 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from trtbert.errors import InputError
+from trtbert.errors import InputError, TrtbertError
 
 logger = logging.getLogger(__name__)
 
 _IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SAYS_FULL = re.compile(r"No space left on device|problem writing element \d+ to file|\d+ requested and \d+ written")
+"""What C++ and Rust writers say of a full disk, and numpy's tofile, which loses the errno."""
 
 
 @contextmanager
@@ -26,24 +29,37 @@ def staged(output: Path, *, force: bool, is_replaceable: Callable[[Path], bool])
 
     On any exception, KeyboardInterrupt and (in the main thread) SIGTERM and SIGHUP included, the folder is removed. After SIGKILL
     the dot folder stays; the next call for the same output removes it. An existing `output` needs `force` and must be an empty
-    folder or `is_replaceable`; it is replaced only after success.
+    folder or `is_replaceable`, also when it appeared during the block; it is replaced only after success.
     Raises InputError for an output that cannot be written or must not be replaced, and when the disk is full.
     """
     output = output.resolve()
-    _check_output(output, force, is_replaceable)
-    _remove_stale(output)
+    try:
+        _check_output(output, force, is_replaceable)
+        _remove_stale(output)
+    except OSError as error:
+        raise InputError(f"{output} cannot be the output: {error.strerror}. Choose another output.") from error
     folder, lock = _locked_folder(output)
     try:
         with _signals_raise():
             yield folder
+            _check_output(output, force, is_replaceable)
             _rename_into_place(folder, output)
-    except OSError as error:
-        if error.errno in _IS_FULL:
-            raise InputError(f"No space is left for {output} ({error.strerror}). Free some space, or write to another disk.") from error
+    except TrtbertError:
+        raise
+    except Exception as error:
+        if _is_full(error):
+            raise InputError(f"No space is left for {output} ({error}). Free some space, or write to another disk.") from error
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether a full disk raised `error`; how much space is left tells nothing, because a writer that fails removes its file first."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _IS_FULL
+    return _SAYS_FULL.search(str(error)) is not None or (error.__cause__ is not None and _is_full(error.__cause__))
 
 
 def _check_output(output: Path, force: bool, is_replaceable: Callable[[Path], bool]) -> None:

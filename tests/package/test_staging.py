@@ -2,12 +2,15 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.package.test_package import FACTS
@@ -152,11 +155,66 @@ def test_a_parent_that_cannot_be_written() -> None:
         write(Path("/proc/self/pkg"))
 
 
-def test_a_full_disk(tmp_path: Path) -> None:
+def test_what_appears_during_the_work_is_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"exists already.*--force"), staged(tmp_path / "pkg") as folder:
+        (folder / "model.onnx").write_text("second")
+        write(tmp_path / "pkg", "first")
+    assert listed(tmp_path) == ["pkg"]
+    assert (tmp_path / "pkg" / "model.onnx").read_text() == "first"
+    with pytest.raises(InputError, match="not a trtbert package"), staged(tmp_path / "photos", force=True):
+        (tmp_path / "photos").mkdir()
+        (tmp_path / "photos" / "cat.jpg").write_text("cat")
+    assert (tmp_path / "photos" / "cat.jpg").read_text() == "cat"
+
+
+FULL = {
+    "a write": OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+    "a quota": OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+    "numpy": OSError("problem writing element 2048 to file"),
+    "numpy, contiguous": OSError("4096 requested and 2048 written"),
+    "a library": RuntimeError("I/O error: No space left on device (os error 28)"),
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_full_disk(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No space is left") as raised, staged(tmp_path / "pkg"):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise FULL[name]
     assert raised.value.exit_code == 2
     assert listed(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [OSError("no errno"), OSError(errno.EIO, "I/O error"), RuntimeError("a bug")], ids=str)
+def test_another_error_is_not_called_a_full_disk(error: Exception, tmp_path: Path) -> None:
+    with pytest.raises(type(error)) as raised, staged(tmp_path / "pkg"):
+        raise error
+    assert raised.value is error
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 KB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can mount a small disk")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=False, capture_output=True).returncode != 0:
+        pytest.skip("no tmpfs can be mounted here")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize("step", [1, 2], ids=["contiguous", "strided"])
+def test_a_disk_that_is_full(step: int, small_disk: Path) -> None:
+    array = np.zeros(1 << 18, np.float32)[::step]
+    with pytest.raises(InputError, match="No space is left"), staged(small_disk / "pkg") as folder, (folder / "weights").open("wb") as file:
+        array.tofile(file)
+    assert listed(small_disk) == []
+
+
+def test_a_name_that_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="File name too long"):
+        write(tmp_path / ("p" * 300))
 
 
 def test_it_works_outside_the_main_thread(tmp_path: Path) -> None:
