@@ -1,5 +1,6 @@
 """Where a compilation writes: the package, the dump of its stages, and what it replaces."""
 
+import shutil
 from pathlib import Path
 
 import onnx_ir as ir
@@ -104,6 +105,31 @@ def test_a_package_is_verified_again_against_its_source(source: tuple[Path, Comp
     (figures,) = verification.stages
     assert figures.stage == "engine" and figures.is_passed and figures.max_error <= 2e-5
     assert verification.num_batches >= 8 and not verification.unverified
+
+
+def test_a_package_remembers_what_it_was_compiled_from(tmp_path: Path) -> None:
+    fixture, tokenizer = make_source(tmp_path, "bert-sdpa-opset14.onnx")
+    source = Path(shutil.copy(fixture, tmp_path / "model.onnx"))
+    config = CompileConfig(task="sentence-similarity", pooling="cls", tokenizer=tokenizer)
+    package = trtbert.compile(source, tmp_path / "package", config)
+    assert verify_package(package.path).stages[0].max_error <= 2e-5
+    source.rename(tmp_path / "moved.onnx")
+    with pytest.raises(InputError, match=r"is not there \(any more\); say where it is: trtbert verify"):
+        verify_package(package.path)
+    assert verify_package(package.path, tmp_path / "moved.onnx").stages[0].is_passed
+
+
+@pytest.mark.parametrize("name", ["package", "package/graphs"])
+def test_a_dump_in_the_package_is_refused(name: str, source: tuple[Path, CompileConfig], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--dump .* lies in the package"):
+        trtbert.compile(source[0], tmp_path / "package", source[1], dump=tmp_path / name)
+    assert _names(tmp_path) == []
+
+
+def test_a_dump_that_cannot_be_a_folder(source: tuple[Path, CompileConfig], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be made a folder: File exists"):
+        trtbert.compile(source[0], tmp_path / "package", source[1], dump=tmp_path / "file")
 
 
 def test_a_package_is_not_verified_against_another_model(source: tuple[Path, CompileConfig], tmp_path: Path) -> None:

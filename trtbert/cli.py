@@ -116,11 +116,11 @@ def _add_verify(commands: Any) -> argparse.ArgumentParser:
         "verify",
         help="package against its source model",
         description="Run the package and the model that it was compiled from on the same batches and compare the answers.",
-        epilog="example:\n  trtbert verify my-package my-model/",
+        epilog="example:\n  trtbert verify my-package",
     )
     command.add_argument("package", type=Path, metavar="PKG")
-    command.add_argument("model", help="the folder or .onnx file that the package was compiled from")
-    command.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer folder of a .onnx file; default: the file's own folder")
+    command.add_argument("model", nargs="?", help="where the source model lies now; default: where it was compiled from")
+    command.add_argument("--tokenizer", type=Path, metavar="DIR", help="likewise the tokenizer folder of a .onnx file")
     command.set_defaults(command=_verify)
     return command
 

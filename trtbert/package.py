@@ -12,7 +12,7 @@ import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trtbert import staging
-from trtbert.config import Precision, Profile, Runtime, Target
+from trtbert.config import Pooling, Precision, Profile, Runtime, Target
 from trtbert.errors import MissingRuntimeError, PackageError
 from trtbert.tasks import Task
 
@@ -99,6 +99,18 @@ class Unfused(_Record):
     reason: str
 
 
+class SourceFacts(_Record):
+    """What the package was compiled from, so that `trtbert verify` can repeat the comparison."""
+
+    path: str
+    """The folder or .onnx file on the machine that compiled it."""
+    sha256: str
+    """Of the weight files."""
+    tokenizer: str | None = None
+    """The folder given with --tokenizer."""
+    pooling: Pooling | Literal["auto"] = "auto"
+
+
 class Manifest(_Record):
     format_version: Literal[1] = FORMAT_VERSION
     trtbert_version: str
@@ -120,8 +132,7 @@ class Manifest(_Record):
     verification: Verification
     notes: tuple[str, ...] = ()
     """What the user should know: weights that flush to zero in FP16, GEMMs that were scaled..."""
-    source: dict[str, str]
-    """Where the model came from: its name, and the sha256 of its weight file."""
+    source: SourceFacts
     files: dict[str, str]
     """sha256 of every file of the package but this one."""
 

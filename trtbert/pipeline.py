@@ -17,7 +17,7 @@ from trtbert.builders.lowering import lower_for_tensorrt, with_query_axis
 from trtbert.config import CompileConfig, Precision, Runtime
 from trtbert.errors import InputError, MissingRuntimeError
 from trtbert.export import Source, load_source
-from trtbert.package import Manifest, Package, StageFigures, Verification, open_package, staged, write_package
+from trtbert.package import Manifest, Package, SourceFacts, StageFigures, Verification, open_package, staged, write_package
 from trtbert.precision import convert, emulated
 from trtbert.rewrite import rewrite
 from trtbert.runtime import open_runtime
@@ -117,6 +117,8 @@ def compile(
     runtime, precision = targets.resolve(config.target, config.runtime, config.precision)
     if runtime != "tensorrt":  # which needs its GPU only for the last step; without it the rest becomes a build kit
         targets.check_available(config.target, runtime)
+    if dump is not None:
+        _make_dump_folder(dump, output)
     with staged(output, force) as folder:
         with tempfile.TemporaryDirectory(prefix=".scratch-", dir=folder) as scratch:
             job = _Job(
@@ -137,6 +139,15 @@ def compile(
     return open_package(output, check_hashes=False)
 
 
+def _make_dump_folder(dump: Path, output: Path) -> None:
+    if dump.resolve().is_relative_to(output.resolve()):
+        raise InputError(f"--dump {dump} lies in the package {output}, which holds nothing but what is deployed; choose another folder.")
+    try:
+        dump.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--dump {dump} cannot be made a folder: {error.strerror}. Choose another one.") from error
+
+
 def build(kit: Path | str, output: Path | str, *, force: bool = False) -> Package:
     """Build the engine of a build kit on this machine, into the new package folder `output`."""
     opened = open_package(kit)
@@ -153,8 +164,6 @@ def build(kit: Path | str, output: Path | str, *, force: bool = False) -> Packag
 def _prepare(job: _Job) -> _Prepared:
     """The stages that are the same for every engine."""
     job.on_stage("export")
-    if job.dump is not None:
-        job.dump.mkdir(parents=True, exist_ok=True)
     config, precision = job.config, job.precision
     source = load_source(job.model, config, job.folder)
     facts, fingerprint, model = source.facts, source.fingerprint, source.model
@@ -186,7 +195,12 @@ def _prepare(job: _Job) -> _Prepared:
         unfused=rewritten.unfused,
         verification=verifier.verification(),
         notes=notes,
-        source={name: value for name, value in fingerprint.items() if name not in _LIBRARIES},
+        source=SourceFacts(
+            path=str(job.model.resolve()),
+            sha256=fingerprint["sha256"],
+            tokenizer=None if config.tokenizer is None else str(config.tokenizer.resolve()),
+            pooling=config.pooling,
+        ),
         files={},
     )
     return _Prepared(model=model, manifest=manifest, verifier=verifier)
@@ -263,10 +277,11 @@ def _build_engine(manifest: Manifest, folder: Path) -> Manifest:
 
 
 def verify_package(
-    path: Path | str, model: Path | str, *, tokenizer: Path | None = None, on_stage: Callable[[str], None] = _ignore
+    path: Path | str, model: Path | str | None = None, *, tokenizer: Path | None = None, on_stage: Callable[[str], None] = _ignore
 ) -> Verification:
-    """Compare the package's engine on this machine with its source `model`, on the batches of the compilation.
+    """Compare the package's engine on this machine with its source model, on the batches of the compilation.
 
+    `model` and `tokenizer` are where the source lies now; by default where it was compiled from.
     Raises VerificationError where the answers differ, InputError where `model` is not what the package was compiled from.
     """
     opened = open_package(path)
@@ -275,8 +290,14 @@ def verify_package(
     runtime = open_runtime(opened)  # first: where the GPU is missing, no work is lost
     on_stage("source model")
     with tempfile.TemporaryDirectory() as scratch:
-        source = load_source(Path(model), CompileConfig(task=manifest.model.task, tokenizer=tokenizer), Path(scratch))
-        if source.fingerprint["sha256"] != manifest.source["sha256"]:
+        model = Path(model or manifest.source.path)
+        if not model.exists():
+            raise InputError(f"The source model {model} is not there (any more); say where it is: trtbert verify {path} MODEL")
+        if tokenizer is None and manifest.source.tokenizer is not None:
+            tokenizer = Path(manifest.source.tokenizer)
+        config = CompileConfig(task=manifest.model.task, tokenizer=tokenizer, pooling=manifest.source.pooling)
+        source = load_source(model, config, Path(scratch))
+        if source.fingerprint["sha256"] != manifest.source.sha256:
             raise InputError(f"{path} was not compiled from {model}: the weights there have another sha256. Give the model it came from.")
         batches = [feeds for feeds in verification_batches(opened.tokenizer_path, manifest.model) if _fits(feeds, manifest)]
         verifier = _Verifier(source, batches, Path(scratch), None)

@@ -81,13 +81,13 @@ NEAR_MISSES = {
     "a wrong constant beside erf": (edited(ERF, scaled="scaled = Div (biased, one)"), "the nodes around this Erf do not compute x * 0.5"),
     "a wrong constant beside tanh": (edited(TANH, part="part = Mul (cube, wrong)"), "the nodes around this Tanh do not compute x * 0.5"),
     "another factor": (edited(ERF, product="product = Mul (x, plus)"), "the nodes around this Erf do not compute x * 0.5"),
-    "no bias": (edited(ERF, biased="biased = Identity (inner)"), "its input is not a sum of a computed value and a constant bias"),
+    "no bias": (edited(ERF, biased="biased = Identity (inner)"), "is not a sum of a computed value and a constant bias"),
     "a computed bias": (
         """x = Gather (table, input_ids)
         more = Gather (other, input_ids)
         biased = Add (x, more)
         y = Gelu (biased)""",
-        "its input is not a sum of a computed value and a constant bias",
+        "is not a sum of a computed value and a constant bias",
     ),
     "a bias of two axes": (edited(ERF, biased="biased = Add (inner, b_2d)"), "the bias 'b_2d' has the shape [1,8], not one axis"),
 }

@@ -54,7 +54,7 @@ def rewrite(model: ir.Model, *, architecture: str, num_layers: int | None, allow
     unfused = tuple(
         Unfused(rule=op, node=str(miss.node.name), reason="; ".join(filter(None, (miss.reason, by_nature.get(op))))) for op, miss in misses
     )
-    problems = _problems(architecture, num_layers, counts, unfused)
+    problems = _problems(architecture, num_layers, counts, misses)
     if problems and not allow_unfused:
         raise FusionError(
             "A fusion did not fire where it must:\n  "
@@ -64,7 +64,7 @@ def rewrite(model: ir.Model, *, architecture: str, num_layers: int | None, allow
     return Rewritten(model, counts, unfused)
 
 
-def _problems(architecture: str, num_layers: int | None, counts: dict[str, int], unfused: tuple[Unfused, ...]) -> list[str]:
+def _problems(architecture: str, num_layers: int | None, counts: dict[str, int], misses: list[tuple[str, Missed]]) -> list[str]:
     """One line for each required fused op that is missing somewhere: how many of how many, and the nearest miss."""
     known = ARCHITECTURES.get(architecture)
     expected: dict[str, int | None] = {
@@ -77,9 +77,9 @@ def _problems(architecture: str, num_layers: int | None, counts: dict[str, int],
     for op, count in expected.items():
         if known is not None and op in known.unfused:
             continue
-        misses = [miss for miss in unfused if miss.rule == op]
-        total = max(count or 0, counts[op] + len(misses), 1 if op == FUSED_QKV_ATTENTION.name else 0)
+        required = [miss for missed_op, miss in misses if missed_op == op and miss.is_required]
+        total = max(count or 0, counts[op] + len(required), 1 if op == FUSED_QKV_ATTENTION.name else 0)
         if counts[op] < total:
-            nearest = f"node {misses[0].node!r}: {misses[0].reason}" if misses else "nothing in the graph looks like it"
+            nearest = f"node {required[0].node.name!r}: {required[0].reason}" if required else "nothing in the graph looks like it"
             problems.append(f"{op}: fused {counts[op]} of {total}; {nearest}")
     return problems

@@ -84,7 +84,10 @@ def find_bias_gelu(anchor: ir.Node, probe: Probe) -> Fusion | None:
     add = producer(source, {"Add"})
     parts = None if add is None else split_constant(add)
     if parts is None:
-        raise Miss("its input is not a sum of a computed value and a constant bias")
+        before = source.producer()
+        op = "an input" if before is None else before.op_type
+        is_linear = op in {"Add", "MatMul"}  # a head has a Gemm, deberta-v2 a convolution
+        raise Miss(f"its input, of {op}, is not a sum of a computed value and a constant bias", is_required=is_linear)
     x, bias = parts
     if bias.shape is None or len(bias.shape) != 1:
         raise Miss(f"the bias {bias.name!r} has the shape {bias.shape}, not one axis")

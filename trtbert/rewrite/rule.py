@@ -50,6 +50,7 @@ class Missed:
 
     node: ir.Node
     reason: str
+    is_required: bool
 
 
 def apply(rule: Rule, model: ir.Model, probe: Probe) -> tuple[int, list[Missed]]:
@@ -61,7 +62,7 @@ def apply(rule: Rule, model: ir.Model, probe: Probe) -> tuple[int, list[Missed]]
         try:
             fusion = rule.find(node, probe)
         except Miss as miss:
-            missed.append(Missed(node, str(miss)))
+            missed.append(Missed(node, str(miss), miss.is_required))
             continue
         if fusion is not None:
             replace(graph, fusion, probe)

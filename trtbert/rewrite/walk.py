@@ -15,6 +15,11 @@ NO_OPS = frozenset({"Identity", "Dropout", "Cast"})
 class Miss(Exception):
     """Why a rule does not fire at a place that looks like its op."""
 
+    def __init__(self, reason: str, *, is_required: bool = True) -> None:
+        """`is_required` is False for a place outside the encoder's layers, where the op may look like this."""
+        super().__init__(reason)
+        self.is_required = is_required
+
 
 def constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
     """The array of an initializer or of a Constant node, None for anything that is computed."""
