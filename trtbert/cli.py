@@ -1,11 +1,13 @@
 """The command line: each command parses its arguments, calls one function and prints what came of it."""
 
 import argparse
+import io
 import json
 import logging
+import os
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +20,9 @@ from trtbert.version import __version__
 
 _COMPILE_MODULES = frozenset({"onnx", "onnx_ir", "onnxscript", "safetensors", "torch", "transformers"})
 _INTERRUPTED = 130
+_MEMORY = (
+    "Compiling a model the size of BERT-base takes up to 3 GB. Close other programs, predict fewer texts at once, or use a larger machine."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,10 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: this command needs {error.name!r}, which is not installed: pip install 'trtbert[compile]'", file=sys.stderr)
         return MissingRuntimeError.exit_code
     except KeyboardInterrupt:
-        print("interrupted; nothing was left behind", file=sys.stderr)
+        print("interrupted; no half-written package was left behind" if "output" in parsed else "interrupted", file=sys.stderr)
         return _INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
+    except MemoryError as error:
+        print(f"error: the memory is used up ({error or 'MemoryError'}). {_MEMORY}", file=sys.stderr)
+        return InputError.exit_code
     return 0
 
 
@@ -71,8 +77,8 @@ def _add_compile(commands: Any) -> argparse.ArgumentParser:
         description="Export, fuse, convert and build a model, and verify every stage against it.",
         epilog="example:\n  trtbert compile my-model/ -o my-package --target sm75 --batch-size 1 8 32 --seq-len 1 64 256",
     )
-    command.add_argument("model", help="Hugging Face folder, or a .onnx file of an encoder")
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="PKG", help="package folder to write")
+    command.add_argument("model", type=_not_empty, help="Hugging Face folder, or a .onnx file of an encoder")
+    command.add_argument("-o", "--output", type=_path, required=True, metavar="PKG", help="package folder to write")
     command.add_argument("--task", choices=["auto", *TASKS], help="default: what the checkpoint says")
     command.add_argument("--target", choices=get_args(Target), help="default: cpu")
     command.add_argument("--runtime", choices=["auto", *get_args(Runtime)], help="default: what fits the target")
@@ -83,15 +89,15 @@ def _add_compile(commands: Any) -> argparse.ArgumentParser:
     command.add_argument(
         "--seq-len", nargs=3, type=int, action="append", metavar=("MIN", "OPT", "MAX"), help="tokens of an engine's inputs; repeat likewise"
     )
-    command.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer folder of a .onnx file; default: the file's own folder")
+    command.add_argument("--tokenizer", type=_path, metavar="DIR", help="tokenizer folder of a .onnx file; default: the file's own folder")
     command.add_argument(
         "--pooling", choices=["auto", *get_args(Pooling)], help="of sentence embeddings; default: what the model says, else mean"
     )
     command.add_argument(
         "--allow-unfused", action="store_true", default=None, help="go on where a fusion did not fire; the manifest records it"
     )
-    command.add_argument("--config", type=Path, metavar="FILE.toml", help="options as a [compile] table; the command line wins")
-    command.add_argument("--dump", type=Path, metavar="DIR", help="keep the graph of every stage: 01-export.onnx ...")
+    command.add_argument("--config", type=_path, metavar="FILE.toml", help="options as a [compile] table; the command line wins")
+    command.add_argument("--dump", type=_path, metavar="DIR", help="keep the graph of every stage: 01-export.onnx ...")
     command.add_argument("--force", action="store_true", help="replace a package that is there")
     command.set_defaults(command=_compile)
     return command
@@ -104,8 +110,8 @@ def _add_build(commands: Any) -> argparse.ArgumentParser:
         description="Build the engine of a build kit, which `trtbert compile` writes where it has no GPU to build with.",
         epilog="example:\n  trtbert build my-package.build-kit -o my-package",
     )
-    command.add_argument("kit", type=Path, metavar="KIT", help="the build kit's folder")
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="PKG", help="package folder to write")
+    command.add_argument("kit", type=_path, metavar="KIT", help="the build kit's folder")
+    command.add_argument("-o", "--output", type=_path, required=True, metavar="PKG", help="package folder to write")
     command.add_argument("--force", action="store_true", help="replace a package that is there")
     command.set_defaults(command=_build)
     return command
@@ -118,9 +124,9 @@ def _add_verify(commands: Any) -> argparse.ArgumentParser:
         description="Run the package and the model that it was compiled from on the same batches and compare the answers.",
         epilog="example:\n  trtbert verify my-package",
     )
-    command.add_argument("package", type=Path, metavar="PKG")
-    command.add_argument("model", nargs="?", help="where the source model lies now; default: where it was compiled from")
-    command.add_argument("--tokenizer", type=Path, metavar="DIR", help="likewise the tokenizer folder of a .onnx file")
+    command.add_argument("package", type=_path, metavar="PKG")
+    command.add_argument("model", nargs="?", type=_not_empty, help="where the source model lies now; default: where it was compiled from")
+    command.add_argument("--tokenizer", type=_path, metavar="DIR", help="likewise the tokenizer folder of a .onnx file")
     command.set_defaults(command=_verify)
     return command
 
@@ -133,7 +139,7 @@ def _add_predict(commands: Any) -> argparse.ArgumentParser:
         epilog='example:\n  trtbert predict my-package "Where is my parcel?"\n'
         '  trtbert predict qa-package --json \'{"question": "Who?", "context": "Ada wrote it."}\'',
     )
-    command.add_argument("package", type=Path, metavar="PKG")
+    command.add_argument("package", type=_path, metavar="PKG")
     command.add_argument("texts", nargs="*", metavar="TEXT")
     command.add_argument("--json", action="store_true", help='every text is JSON: "a text", ["a text", "its pair"] or an object')
     command.set_defaults(command=_predict)
@@ -147,9 +153,19 @@ def _add_inspect(commands: Any) -> argparse.ArgumentParser:
         description="Show target, shapes, nodes, fusions and precision, and why a fusion did not fire.",
         epilog="example:\n  trtbert inspect model.onnx",
     )
-    command.add_argument("path", type=Path, metavar="PKG-or-ONNX")
+    command.add_argument("path", type=_path, metavar="PKG-or-ONNX")
     command.set_defaults(command=_inspect)
     return command
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty; give a folder or a file")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_not_empty(text))
 
 
 def _compile(parsed: argparse.Namespace) -> None:
@@ -206,17 +222,29 @@ def _verify(parsed: argparse.Namespace) -> None:
     from trtbert.pipeline import verify_package
 
     with _progress() as on_stage:
-        _print_figures(verify_package(parsed.package, parsed.model, tokenizer=parsed.tokenizer, on_stage=on_stage))
+        _print(_figures(verify_package(parsed.package, parsed.model, tokenizer=parsed.tokenizer, on_stage=on_stage)))
 
 
 def _predict(parsed: argparse.Namespace) -> None:
     from trtbert.predictor import load
 
     predictor = load(parsed.package)
-    lines = parsed.texts or (line.rstrip("\n") for line in sys.stdin)
-    texts = [_from_json(line) for line in lines] if parsed.json else list(lines)
-    for answer in predictor.predict(texts):
-        print(json.dumps(_plain(answer), ensure_ascii=False))
+    lines = parsed.texts or _stdin_lines()
+    texts = [_from_json(line) for line in lines] if parsed.json else lines
+    _print(json.dumps(_plain(answer), ensure_ascii=False) for answer in predictor.predict(texts))
+
+
+def _stdin_lines() -> list[str]:
+    if sys.stdin is None:
+        raise InputError("Standard input is closed. Give the texts as arguments, or one on each line of standard input.")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict")
+    try:
+        return [line.rstrip("\n") for line in sys.stdin]
+    except UnicodeDecodeError as error:
+        raise InputError(f"Standard input is not UTF-8 ({error}). Save the texts as UTF-8.") from error
+    except OSError as error:
+        raise InputError(f"Standard input cannot be read: {error.strerror}. Give a file with one text on each line.") from error
 
 
 def _from_json(line: str) -> Any:
@@ -232,13 +260,16 @@ def _plain(answer: Any) -> Any:
 
 
 def _inspect(parsed: argparse.Namespace) -> None:
-    if parsed.path.suffix == ".onnx":
+    is_file = parsed.path.is_file()
+    if parsed.path.suffix == ".onnx" and (is_file or not parsed.path.exists()):
         from trtbert.inspection import describe_onnx
 
         lines = describe_onnx(parsed.path)
+    elif is_file:
+        raise InputError(f"{parsed.path} is neither a package nor an ONNX model. Give a package folder or a file that ends in .onnx.")
     else:
         lines = describe_package(open_package(parsed.path))
-    print("\n".join(lines))
+    _print(lines)
 
 
 def describe_package(package: Package) -> list[str]:
@@ -271,18 +302,23 @@ def _figures(verification: Verification) -> list[str]:
 
 def _print_package(package: Package) -> None:
     size = sum(file.stat().st_size for file in package.path.rglob("*") if file.is_file())
-    print("\n".join(describe_package(package)))
-    print(f"wrote {package.path} ({size / 1e6:.1f} MB)")
+    _print([*describe_package(package), f"wrote {package.path} ({size / 1e6:.1f} MB)"])
 
 
-def _print_figures(verification: Verification) -> None:
-    print("\n".join(_figures(verification)))
+def _print(lines: Iterable[str]) -> None:
+    """Print the lines to the end, so that whatever fails fails here; a reader that went away (| head) is no failure."""
+    try:
+        print("".join(f"{line}\n" for line in lines), end="", flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where the interpreter's last flush then goes
+        if not isinstance(error, BrokenPipeError):
+            raise InputError(f"Standard output cannot be written: {error.strerror}. Send it to another file or disk.") from error
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
     """A function that shows the stage that runs, on stderr when that is a terminal."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda stage: None
         return
     from rich.console import Console
