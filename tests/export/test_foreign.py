@@ -1,12 +1,15 @@
 """Foreign .onnx files: the committed ones of transformers 4, new ones of the dynamo exporter, and what is refused."""
 
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx.helper
 import pytest
 
 from tests.export.onnx_files import GRAPH, write_onnx, write_tokenizer
@@ -16,6 +19,7 @@ from tests.numerics import assert_close
 from trtbert.config import CompileConfig
 from trtbert.errors import InputError, UnsupportedError
 from trtbert.export import Source, load_source
+from trtbert.export.onnx_file import read_onnx
 from trtbert.tasks import Task
 
 FACTS: dict[str, Any] = json.loads((FOREIGN / "files.json").read_text())
@@ -120,18 +124,69 @@ def test_external_data_beside_the_file(tmp_path: Path) -> None:
         _load(tmp_path / "model.onnx", tmp_path)
 
 
+Place = Callable[[onnx.ModelProto, onnx.TensorProto], object]
+
+
+def _constant(tensor: onnx.TensorProto) -> onnx.NodeProto:
+    return onnx.helper.make_node("Constant", [], ["unused"], value=tensor)
+
+
+def _put_in_subgraph(proto: onnx.ModelProto, tensor: onnx.TensorProto) -> None:
+    branch = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["w"], ["y"])], "branch", [], [], [tensor])
+    proto.graph.node.append(onnx.helper.make_node("If", ["last"], ["unused"], then_branch=branch, else_branch=branch))
+
+
+def _put_in_function(proto: onnx.ModelProto, tensor: onnx.TensorProto) -> None:
+    proto.functions.append(onnx.helper.make_function("local", "F", [], ["unused"], [_constant(tensor)], proto.opset_import))
+
+
+PLACES: dict[str, Place] = {
+    "initializer": lambda proto, tensor: proto.graph.initializer.append(tensor),
+    "constant": lambda proto, tensor: proto.graph.node.insert(0, _constant(tensor)),
+    "subgraph": _put_in_subgraph,
+    "function": _put_in_function,
+}
+
+
+def _write_external(path: Path, place: str = "initializer", **entries: str) -> None:
+    proto = onnx.load(write_onnx(path))
+    tensor = onnx.TensorProto(name="w", data_type=1, dims=[2], data_location=onnx.TensorProto.EXTERNAL)
+    for key, value in entries.items():
+        tensor.external_data.add(key=key, value=value)
+    PLACES[place](proto, tensor)
+    path.write_bytes(proto.SerializeToString())
+
+
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("location", ["../w.bin", "/etc/passwd", "a/../../w.bin", "link.bin"])
-def test_external_data_elsewhere(location: str, tmp_path: Path) -> None:
-    proto = onnx.load(write_onnx(tmp_path / "in" / "model.onnx"))
-    tensor = proto.graph.initializer[0]
-    (tmp_path / "w.bin").write_bytes(tensor.raw_data)
+def test_external_data_elsewhere(location: str, place: str, tmp_path: Path) -> None:
+    _write_external(tmp_path / "in" / "model.onnx", place, location=location)
+    (tmp_path / "w.bin").write_bytes(bytes(8))
     (tmp_path / "in" / "link.bin").symlink_to(tmp_path / "w.bin")
-    tensor.ClearField("raw_data")
-    tensor.data_location = onnx.TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value=location)
-    (tmp_path / "in" / "model.onnx").write_bytes(proto.SerializeToString())
     with pytest.raises(InputError, match=r"external data must lie in the folder of the .onnx file"):
-        _load(tmp_path / "in" / "model.onnx", write_tokenizer(tmp_path / "in"))
+        read_onnx(tmp_path / "in" / "model.onnx")
+
+
+@pytest.mark.parametrize(("key", "value"), [("offset", "abc"), ("offset", "-8"), ("length", "1e3"), ("length", "")])
+def test_external_data_with_a_wrong_number(key: str, value: str, tmp_path: Path) -> None:
+    (tmp_path / "w.bin").write_bytes(bytes(8))
+    _write_external(tmp_path / "model.onnx", **{"location": "w.bin", key: value})
+    with pytest.raises(InputError, match=f"is damaged: 'w' has {key} '{value}', where a whole number"):
+        read_onnx(tmp_path / "model.onnx")
+
+
+def test_a_file_that_contradicts_itself(tmp_path: Path) -> None:
+    proto = onnx.load(write_onnx(tmp_path / "model.onnx"))
+    proto.graph.initializer[0].data_type = 99
+    (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(InputError, match=r"is not a valid ONNX file: 99"):
+        read_onnx(tmp_path / "model.onnx")
+
+
+def test_a_pipe_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.onnx")
+    with pytest.raises(InputError, match=r"model.onnx is not a plain file"):
+        read_onnx(tmp_path / "model.onnx")
 
 
 INPUTS = "int64[batch, length] input_ids, int64[batch, length] attention_mask"
@@ -159,6 +214,10 @@ REFUSED["causal"] = (
         "mean = ReduceMean <axes = [1], keepdims = 1> (kept)", "axis = Constant <value_int = 1> ()\n  mean = CumSum (kept, axis)"
     ),
     "is a causal decoder: the first token of last_hidden_state does not depend on the last one",
+)
+REFUSED["token by token"] = (
+    GRAPH.replace("Add (x, mean)", "Add (x, x)"),
+    "is no encoder: in last_hidden_state neither the first token depends on the last one, nor the last on the first",
 )
 
 
@@ -192,6 +251,17 @@ BAD: dict[str, tuple[str, str]] = {
         "takes position_ids, which trtbert cannot fill",
     ),
     "unknown output": (GRAPH.replace("last_hidden_state", "y"), r"outputs y \['batch', 'sequence', 4\] do not tell the task"),
+    "rotary embedding": (
+        GRAPH.replace('"" : 17', '"" : 23')
+        .replace("mean = ReduceMean <axes = [1], keepdims = 1> (kept)", "mean = ReduceMean <keepdims = 1> (kept, one)")
+        .replace(
+            "last_hidden_state = Add (x, mean)",
+            "h = Add (x, mean)\n  shape = Constant <value_ints = [1, 1, 1]> ()\n  table = Expand (ratio_0, shape)\n"
+            "  last_hidden_state = RotaryEmbedding <num_heads = 1> (h, table, table)",
+        )
+        .replace("zero =", "ratio_0 = Constant <value_floats = [1.0]> ()\n  zero ="),
+        "export with opset 18 to 22, or give the checkpoint",
+    ),
     "does not run": (
         GRAPH.replace("Add (x, mean)", "Reshape (x, shape)").replace("zero =", "shape = Constant <value_ints = [1, 7, 4]> ()\n  zero ="),
         "fails on input_ids of shape",

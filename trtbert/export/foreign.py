@@ -137,9 +137,8 @@ class _Runner:
             results: list[Array] = self.session.run(outputs, given)
         except Exception as error:
             shape = list(feeds[INPUT_IDS].shape)
-            raise InputError(
-                f"The .onnx file itself fails on input_ids of shape {shape}: {_first_line(error)}. Export the model again."
-            ) from error
+            advice = next((advice for part, advice in _ADVICE.items() if part in str(error)), "Export the model again.")
+            raise InputError(f"The .onnx file itself fails on input_ids of shape {shape}: {_first_line(error)}. {advice}") from error
         return results
 
     def probe(self) -> tuple[Output, ...]:
@@ -149,18 +148,26 @@ class _Runner:
         return tuple(Output(name=n, shape=_symbolic(a.shape, b.shape)) for n, a, b in zip(names, small, large, strict=True))
 
     def check_bidirectional(self, output: Output) -> None:
-        """UnsupportedError for a causal decoder: its first token does not see the last one."""
-        if "sequence" not in output.shape:
+        """UnsupportedError where the first token does not see the last one: a causal decoder, or no encoder at all."""
+        if "sequence" not in output.shape or self._sees(output, -1, seen_from=0):
             return
-        feeds = self._ones(*_PROBES[1])
-        changed = {name: value.copy() for name, value in feeds.items()}
-        changed[INPUT_IDS][:, -1] = 3
-        before, after = (self.run(f, [output.name])[0][:, 0] for f in (feeds, changed))
-        if np.array_equal(before, after):
+        if self._sees(output, 0, seen_from=-1):
             raise UnsupportedError(
                 f"The .onnx file is a causal decoder: the first token of {output.name} does not depend on the last one. "
                 "Only encoders, which see the whole text at once, are supported."
             )
+        raise UnsupportedError(
+            f"The .onnx file is no encoder: in {output.name} neither the first token depends on the last one, nor the last on the first. "
+            "Only encoders, in which every token sees the whole text, are supported."
+        )
+
+    def _sees(self, output: Output, changed: int, *, seen_from: int) -> bool:
+        """Whether another id at one position shows at another."""
+        feeds = self._ones(*_PROBES[1])
+        others = {name: value.copy() for name, value in feeds.items()}
+        others[INPUT_IDS][:, changed] = 3
+        before, after = (self.run(f, [output.name])[0][:, seen_from] for f in (feeds, others))
+        return not np.array_equal(before, after)
 
     def _ones(self, batch: int, length: int) -> Feeds:
         feeds = {name: np.ones((batch, length), np.int32) for name in self.names}
@@ -170,6 +177,10 @@ class _Runner:
         return feeds
 
 
+_ADVICE = {
+    "RotaryEmbedding": "torch writes this op of opset 23 without its batch: export with opset 18 to 22, or give the checkpoint.",
+}
+"""Parts of the messages of known faults of exporters."""
 _NUMPY_TYPES: dict[str, type[np.generic]] = {
     "tensor(bool)": np.bool_,
     "tensor(float)": np.float32,

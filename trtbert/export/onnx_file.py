@@ -1,7 +1,9 @@
 """A foreign .onnx file -> its graph, after a check that it is a whole, float32, unfused encoder of a known opset."""
 
+import contextlib
 import logging
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from collections.abc import Iterator
+from pathlib import Path
 
 import onnx
 import onnx_ir as ir
@@ -10,6 +12,7 @@ import onnxscript.version_converter
 from onnx_ir.passes import common
 
 from trtbert.errors import InputError, UnsupportedError
+from trtbert.export.external_data import check_external_data
 from trtbert.ops import DOMAIN, OPSET
 
 logger = logging.getLogger(__name__)
@@ -33,7 +36,7 @@ _STANDARD = ("", "ai.onnx")
 def open_onnx(path: Path) -> ir.Model:
     """Any whole ONNX file, its weights mapped where they lie outside. Raises InputError for a file that is damaged."""
     proto = _parse(path)
-    _check_external_data(proto, path)
+    check_external_data(proto, path)
     return _deserialize(proto, path)
 
 
@@ -43,19 +46,34 @@ def read_onnx(path: Path) -> tuple[ir.Model, tuple[Path, ...]]:
     Raises InputError for a file that is damaged, UnsupportedError for a quantised, fused or half-precision one.
     """
     proto = _parse(path)
-    _check_external_data(proto, path)
+    check_external_data(proto, path)
     _check_nodes(proto, path)
     model = _deserialize(proto, path)
     _check_weights(model, path)
     tensors = (value.const_value for value in model.graph.initializers.values())
     external = {Path(tensor.path) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}
-    return ir.external_data.load_to_model(model), (path, *sorted(external))
+    with _explained(path):
+        return ir.external_data.load_to_model(model), (path, *sorted(external))
 
 
 def _deserialize(proto: onnx.ModelProto, path: Path) -> ir.Model:
-    model = ir.serde.deserialize_model(proto)
-    ir.external_data.set_base_dir(model.graph, path.parent)
+    with _explained(path):
+        model = ir.serde.deserialize_model(proto)
+        ir.external_data.set_base_dir(model.graph, path.parent)
     return model
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """What onnx_ir raises for contradictions inside a file shares no base class but Exception."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:300]
+        raise InputError(f"{path} is not a valid ONNX file: {reason}. Export or download it again.") from error
 
 
 def to_opset(model: ir.Model) -> ir.Model:
@@ -93,6 +111,8 @@ def _set_quiet(is_quiet: bool) -> None:
 
 
 def _parse(path: Path) -> onnx.ModelProto:
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a plain file. Give a Hugging Face folder or an .onnx file.")
     try:
         with path.open("rb") as file:
             head = file.read(len(_LFS_POINTER))
@@ -110,33 +130,6 @@ def _parse(path: Path) -> onnx.ModelProto:
     if not proto.graph.node or not proto.opset_import:
         raise InputError(f"{path} holds no ONNX graph. Export or download it again.")
     return proto
-
-
-def _check_external_data(proto: onnx.ModelProto, path: Path) -> None:
-    for tensor in proto.graph.initializer:
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
-        location = entries.get("location", "")
-        if not _is_inside(path.parent, location):
-            raise InputError(
-                f"{path.name} keeps the tensor {tensor.name!r} in {location!r}; external data must lie in the folder of the .onnx file. "
-                "Export the model again, or move the data beside it."
-            )
-        file = path.parent / location
-        needed = int(entries.get("offset", 0)) + int(entries.get("length", 0))
-        if not file.is_file() or file.stat().st_size < needed:
-            size = file.stat().st_size if file.is_file() else "no"
-            raise InputError(
-                f"The external data of {path.name} is incomplete: {tensor.name!r} ends at byte {needed} of {location}, which has {size} "
-                "bytes. "
-                "Copy the whole data file beside the .onnx file."
-            )
-
-
-def _is_inside(folder: Path, location: str) -> bool:
-    is_plain = location and not PurePosixPath(location).is_absolute() and not PureWindowsPath(location).is_absolute()
-    return bool(is_plain) and ".." not in PureWindowsPath(location).parts and (folder / location).resolve().is_relative_to(folder.resolve())
 
 
 def _check_nodes(proto: onnx.ModelProto, path: Path) -> None:
