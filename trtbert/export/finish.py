@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from trtbert.export import hf_config
 from trtbert.export.heads import Activation, Step, append_head, run_head
+from trtbert.export.mask_count import clamp_mask_counts
 from trtbert.export.source import Array, Feeds, Source
 from trtbert.package import ModelFacts, TensorFacts, TokenizerFacts
 from trtbert.tasks import ATTENTION_MASK, TASKS, Task
@@ -47,6 +48,7 @@ def finish(
     activation = own_activation or hf_config.activation_of(task, raw.options, raw.width)
     if activation != "none" and own_activation is None:
         head = (*head, Activation(activation))
+    clamp_mask_counts(raw.model)
     outputs = _name_outputs(raw.model, task, head, raw.width)
     inputs = tuple(TensorFacts(name=v.name or "", dtype="int32", shape=("batch", "sequence")) for v in raw.model.graph.inputs)
     facts = ModelFacts(
