@@ -15,7 +15,7 @@ import onnx_ir as ir
 from trtbert.ops import FUSED_QKV_ATTENTION, Array, fused_qkv_attention
 from trtbert.rewrite.probe import Probe
 from trtbert.rewrite.rule import Fusion, Rule, check_equal, fused_node
-from trtbert.rewrite.walk import NO_OPS, Linear, Miss, constant, initializer, is_constant, linear, only_use, producer, skip_back
+from trtbert.rewrite.walk import NO_OPS, Linear, Miss, array_of, initializer, is_constant, linear, only_use, producer, skip_back
 from trtbert.tasks import ATTENTION_MASK, INPUT_IDS
 
 _RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"}) | NO_OPS
@@ -239,8 +239,8 @@ def find_attention(anchor: ir.Node, probe: Probe) -> Fusion | None:
     is_masked, bias = _mask_and_bias(core.scores, probe, width // head_size, lengths)
     output = _merged_output(core.context, [(*array.shape[:2], width) for array in probe[x]], probe)
 
-    weights = [_array(part.weight) for part in parts]
-    biases = [np.zeros(width, np.float32) if part.bias is None else _array(part.bias) for part in parts]
+    weights = [array_of(part.weight) for part in parts]
+    biases = [np.zeros(width, np.float32) if part.bias is None else array_of(part.bias) for part in parts]
     attributes = {"num_heads": width // head_size, "head_size": head_size, "scale": core.scores.scale * scales[0] * scales[1]}
     _prove(x, weights, biases, is_masked, bias, attributes, output, probe)
 
@@ -256,12 +256,6 @@ def find_attention(anchor: ir.Node, probe: Probe) -> Fusion | None:
     inputs = [qkv, mask] if bias is None else [qkv, mask, bias]
     fused = fused_node(FUSED_QKV_ATTENTION.name, inputs, attributes, overload="" if bias is None else "bias", name=f"{anchor.name}.fused")
     return Fusion(output, (*nodes, *mask_nodes, fused))
-
-
-def _array(value: ir.Value) -> Array:
-    array = constant(value)
-    assert array is not None
-    return array
 
 
 def _prove(

@@ -9,7 +9,7 @@ from trtbert.ops import FUSED_EMBED_LAYER_NORM, Array, fused_embed_layer_norm
 from trtbert.rewrite.layer_norm import epsilon_of
 from trtbert.rewrite.probe import Probe
 from trtbert.rewrite.rule import Fusion, Rule, check_equal, fused_node
-from trtbert.rewrite.walk import Miss, constant, initializer, is_constant, producer, skip_back
+from trtbert.rewrite.walk import Miss, array_of, initializer, is_constant, producer, skip_back
 from trtbert.tasks import INPUT_IDS, TOKEN_TYPE_IDS
 
 
@@ -83,17 +83,11 @@ def _with_fixed_rows(graph: ir.Graph, table: ir.Value, fixed: dict[_Lookup, int]
     """The position table with the rows that every token gets added to it (a model with a single token type)."""
     if not fixed:
         return table
-    total: Array = _array(table) + sum(_array(lookup.table)[row] for lookup, row in fixed.items())
+    total: Array = array_of(table) + sum(array_of(lookup.table)[row] for lookup, row in fixed.items())
     tensor = ir.tensor(total, name=f"{table.name}+fixed")
     value = initializer(tensor)
     graph.register_initializer(value)
     return value
-
-
-def _array(value: ir.Value) -> Array:
-    array = constant(value)
-    assert array is not None
-    return array
 
 
 rule = Rule(op=FUSED_EMBED_LAYER_NORM.name, anchors=frozenset({"LayerNormalization"}), find=find_embeddings)

@@ -5,7 +5,7 @@ import onnx_ir as ir
 from trtbert.ops import FUSED_SKIP_LAYER_NORM, layer_norm
 from trtbert.rewrite.probe import Probe
 from trtbert.rewrite.rule import Fusion, Rule, check_equal, fused_node
-from trtbert.rewrite.walk import Miss, constant, is_constant, only_use, producer, skip_back, split_constant
+from trtbert.rewrite.walk import Miss, array_of, is_constant, only_use, producer, skip_back, split_constant
 
 _DEFAULT_EPSILON = 1e-5  # of ONNX LayerNormalization
 
@@ -35,9 +35,8 @@ def find_layer_norm(anchor: ir.Node, probe: Probe) -> Fusion | None:
     if centred is None or scaled is None or shifted is None or centred.inputs[0] is None:
         raise Miss("it is not followed by a product with gamma and a sum with beta")
     x, (output, beta), gamma = centred.inputs[0], shifted, scaled[1]
-    gamma_array, beta_array = constant(gamma), constant(beta)
-    assert gamma_array is not None and beta_array is not None
-    check_equal("a LayerNormalization", [layer_norm(a, gamma_array, beta_array, epsilon) for a in probe[x]], probe[output])
+    proposed = [layer_norm(array, array_of(gamma), array_of(beta), epsilon) for array in probe[x]]
+    check_equal("a LayerNormalization", proposed, probe[output])
     node = ir.node("LayerNormalization", [x, gamma, beta], {"axis": -1, "epsilon": epsilon}, name=f"{anchor.name}.layer_norm")
     return Fusion(output, (node,))
 

@@ -27,6 +27,13 @@ def constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
     return None if tensor is None else np.asarray(tensor.numpy())
 
 
+def array_of(value: ir.Value) -> npt.NDArray[Any]:
+    """The array of a value that is known to be constant."""
+    array = constant(value)
+    assert array is not None
+    return array
+
+
 def initializer(tensor: ir.TensorProtocol) -> ir.Value:
     """A value for `graph.register_initializer`, named as the tensor."""
     return ir.Value(name=tensor.name, const_value=tensor, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype))
