@@ -2,8 +2,11 @@
 
 import io
 import json
+import os
 import shutil
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +79,9 @@ def test_version(capsys: Output) -> None:
         ([], "COMMAND"),
         (["compress"], "invalid choice: 'compress'"),
         (["compile", "model"], "-o/--output"),
+        (["compile", "", "-o", "x"], "argument model: the path is empty"),
+        (["compile", "model", "-o", ""], "argument -o/--output: the path is empty"),
+        (["predict", ""], "argument PKG: the path is empty"),
         (["compile", "model", "-o", "x", "--target", "sm61"], "invalid choice: 'sm61'"),
         (["compile", "model", "-o", "x", "--precision", "int3"], "invalid choice: 'int3'"),
         (["compile", "model", "-o", "x", "--task", "translation"], "invalid choice: 'translation'"),
@@ -262,6 +268,57 @@ def test_predict_from_standard_input(package: Path, capsys: Output, monkeypatch:
     assert capsys.readouterr().out == expected
 
 
+def run(arguments: list[str], **streams: Any) -> "subprocess.CompletedProcess[str]":
+    """The command in a process of its own, with the streams that a shell gives it."""
+    command = [sys.executable, "-m", "trtbert", *arguments]
+    return subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8", timeout=60, check=False, **streams)
+
+
+def test_closed_standard_input(package: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    code, message = failure(capsys, ["predict", str(package)])
+    assert code == 2 and "Standard input is closed" in message
+
+
+def test_standard_input_is_utf8_in_every_locale(package: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    def predict(content: bytes) -> list[str]:
+        monkeypatch.setattr(sys, "stdin", _stdin(content))
+        return ["predict", str(package)]
+
+    code, message = failure(capsys, predict("w1 caf\u00e9\n".encode("latin-1")))
+    assert code == 2 and "not UTF-8" in message and "Save the texts as UTF-8" in message
+    assert main(predict(b"w1 w2\n")) == 0
+    expected = capsys.readouterr().out
+    assert main(predict(b"\xef\xbb\xbfw1 w2\r\n")) == 0
+    assert capsys.readouterr().out == expected != ""
+
+
+def _stdin(content: bytes) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(content), encoding="latin-1")
+
+
+def test_no_texts_give_no_answers(package: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    monkeypatch.setattr(sys, "stdin", _stdin(b""))
+    assert main(["predict", str(package)]) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+def test_standard_output_that_is_full(package: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = run(["predict", str(package), "w1"], stdout=full)
+    assert process.returncode == 2
+    assert process.stderr == "error: Standard output cannot be written: No space left on device. Send it to another file or disk.\n"
+
+
+def test_a_reader_that_went_away(package: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = run(["inspect", str(package)], stdout=writing)
+    os.close(writing)
+    assert (process.returncode, process.stderr) == (0, "")
+
+
 def test_predict_of_json(package: Path, capsys: Output) -> None:
     assert main(["predict", str(package), "--json", '"w1 w2 w3"', '["w1", "w2"]', '{"text": "w1", "text_pair": "w2"}']) == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -309,6 +366,11 @@ def test_inspect_an_onnx_file(source: tuple[Path, Path], tmp_path: Path, capsys:
     assert code == 2
 
 
+def test_inspect_another_file(package: Path, capsys: Output) -> None:
+    code, message = failure(capsys, ["inspect", str(package / MANIFEST)])
+    assert code == 2 and "is neither a package nor an ONNX model. Give a package folder or a file that ends in .onnx." in message
+
+
 def test_build_of_a_package_that_is_built(package: Path, tmp_path: Path, capsys: Output) -> None:
     code, message = failure(capsys, ["build", str(package), "-o", str(tmp_path / "out")])
     assert code == 2 and "is no build kit" in message
@@ -320,10 +382,30 @@ def test_a_bug_shows_its_traceback(package: Path, monkeypatch: pytest.MonkeyPatc
         main(["predict", str(package), "w1"])
 
 
-def test_an_interruption(package: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
-    def interrupt(path: Path) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(
+    ("command", "name", "message"),
+    [
+        (["predict", "w1"], "trtbert.predictor.load", "interrupted\n"),
+        (["build", "-o", "out"], "trtbert.pipeline.build", "interrupted; no half-written package was left behind\n"),
+    ],
+    ids=["predict", "build"],
+)
+def test_an_interruption(
+    command: list[str], name: str, message: str, package: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.setattr(name, _raiser(KeyboardInterrupt()))
+    assert main([command[0], str(package), *command[1:]]) == 130
+    assert capsys.readouterr().err == message
 
-    monkeypatch.setattr("trtbert.predictor.load", interrupt)
-    assert main(["predict", str(package), "w1"]) == 130
-    assert "interrupted" in capsys.readouterr().err
+
+def test_no_memory(package: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    monkeypatch.setattr("trtbert.predictor.load", _raiser(MemoryError("Unable to allocate 9 GiB")))
+    code, message = failure(capsys, ["predict", str(package), "w1"])
+    assert code == 2 and "memory is used up (Unable to allocate 9 GiB)" in message and "3 GB" in message
+
+
+def _raiser(error: BaseException) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail

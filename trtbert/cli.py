@@ -20,9 +20,7 @@ from trtbert.version import __version__
 
 _COMPILE_MODULES = frozenset({"onnx", "onnx_ir", "onnxscript", "safetensors", "torch", "transformers"})
 _INTERRUPTED = 130
-_MEMORY = (
-    "Compiling a model the size of BERT-base takes up to 3 GB. Close other programs, predict fewer texts at once, or use a larger machine."
-)
+_MEMORY = "Compiling BERT-base takes up to 3 GB. Close other programs, predict fewer texts at once, or use a larger machine."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -243,8 +241,6 @@ def _stdin_lines() -> list[str]:
         return [line.rstrip("\n") for line in sys.stdin]
     except UnicodeDecodeError as error:
         raise InputError(f"Standard input is not UTF-8 ({error}). Save the texts as UTF-8.") from error
-    except OSError as error:
-        raise InputError(f"Standard input cannot be read: {error.strerror}. Give a file with one text on each line.") from error
 
 
 def _from_json(line: str) -> Any:
