@@ -16,6 +16,9 @@ from tests.models import make_checkpoint
 from trtbert.config import CompileConfig
 from trtbert.errors import InputError, TrtbertError, UnsupportedError
 from trtbert.export import load_source
+from trtbert.export.hf_config import read_config
+from trtbert.export.torch_model import load_model
+from trtbert.export.weights import read_weights
 from trtbert.tasks import Task
 
 
@@ -29,9 +32,28 @@ def folder(whole: Path, tmp_path: Path) -> Path:
     return shutil.copytree(whole, tmp_path / "model")
 
 
-def _edit_config(folder: Path, **changes: Any) -> None:
-    path = folder / "config.json"
+def _edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def _edit_config(folder: Path, **changes: Any) -> None:
+    _edit(folder / "config.json", **changes)
+
+
+def _replace(name: str, make: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    return lambda folder: ((folder / name).unlink(), make(folder / name))
+
+
+def _change_weight(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Path], Any]:
+    def spoil(folder: Path) -> None:
+        weights = load_file(folder / "model.safetensors")
+        weights |= {QUERY: change(weights[QUERY])}
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return spoil
+
+
+QUERY = "encoder.layer.0.attention.self.query.weight"
 
 
 def _write(name: str, content: bytes) -> Callable[[Path], Any]:
@@ -84,10 +106,22 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "config is no JSON": (_write("config.json", b'{"model_type": '), "config.json is not valid JSON"),
     "config is binary": (_write("config.json", b"\xff\xfe\x00"), "config.json is not valid JSON"),
     "config is a list": (_write("config.json", b"[]"), "must hold a JSON object, got a list"),
-    "wrong value in config": (lambda f: _edit_config(f, hidden_size="large"), "is not a valid bert config"),
+    "config is nested": (_write("config.json", b"[" * 100_000), "config.json is nested too deeply"),
+    "config is a pipe": (_replace("config.json", os.mkfifo), "config.json is not a plain file"),
+    "reranker's config is a list": (_write("config_sentence_transformers.json", b"[]"), "must hold a JSON object, got a list"),
     "no weights": (_remove("model.safetensors"), "holds no weights: one of model.safetensors"),
     "truncated weights": (_truncate, "is not a whole safetensors file"),
     "empty weights": (_write("model.safetensors", b""), "is not a whole safetensors file"),
+    "weights are a folder": (_replace("model.safetensors", Path.mkdir), "model.safetensors is a folder, not a plain file"),
+    "weights are a pipe": (_replace("model.safetensors", os.mkfifo), "holds what is no plain file: model.safetensors"),
+    "weights are a dead link": (
+        _replace("model.safetensors", lambda path: path.symlink_to("gone")),
+        "model.safetensors is a link to 'gone', where no file is",
+    ),
+    "flat tensor": (
+        _change_weight(lambda w: w.flatten()),
+        r"query.weight is \(2304,\) in the file, where 2 dimensions .* packed or flattened",
+    ),
     "LFS pointer": (_write("model.safetensors", _POINTER), "is a Git LFS pointer"),
     "NaN": (_with_nan, "'encoder.layer.0.output.dense.weight'.* holds 1 NaN or infinite values"),
     "missing shard": (_missing_shard, "2 of 2 shards that model.safetensors.index.json names are missing"),
@@ -95,6 +129,9 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no tokenizer": (_remove("tokenizer.json"), "holds no tokenizer: one of tokenizer.json, vocab.txt"),
     "broken tokenizer": (_write("tokenizer.json", b'{"model": 3}'), "The tokenizer in .* cannot be read"),
     "larger tokenizer": (_larger_tokenizer, "gives ids up to 324, but the word embedding has only 320 rows"),
+    "length is a word": (lambda f: _edit(f / "tokenizer_config.json", model_max_length="abc"), "must be a number of tokens, got 'abc'"),
+    "length is negative": (lambda f: _edit(f / "tokenizer_config.json", model_max_length=-5), "model_max_length .* allows -5 tokens"),
+    "length is two": (lambda f: _edit(f / "tokenizer_config.json", model_max_length=2), "allows 2 tokens; at least 3 are needed"),
     "no padding token": (_no_padding_token, "has no padding token"),
 }
 
@@ -107,6 +144,71 @@ def test_bad_file(name: str, folder: Path, tmp_path: Path) -> None:
         load_source(folder, CompileConfig(), tmp_path / "out")
     assert caught.value.exit_code == 2
     assert not (tmp_path / "out").exists()
+
+
+VALUES: dict[str, tuple[dict[str, Any], str]] = {
+    "hidden size in words": ({"hidden_size": "large"}, "hidden_size must be a whole number from 1 to 16777216, got 'large'"),
+    "no hidden size": ({"hidden_size": 0}, "hidden_size must be .*, got 0"),
+    "no heads": ({"num_attention_heads": 0}, "num_attention_heads must be .*, got 0"),
+    "seven heads": ({"num_attention_heads": 7}, "hidden_size 48 must be a multiple of num_attention_heads, got 7"),
+    "negative heads": ({"num_attention_heads": -3}, "num_attention_heads must be .*, got -3"),
+    "no vocabulary": ({"vocab_size": 0}, "vocab_size must be .*, got 0"),
+    "huge vocabulary": ({"vocab_size": 10**12}, "vocab_size must be .*, got 1000000000000"),
+    "large vocabulary": (
+        {"vocab_size": 2**24},
+        r"word_embeddings.weight is \(320, 48\) in the file, but .*\(16777216, 48\). Correct vocab_size",
+    ),
+    "huge depth": ({"num_hidden_layers": 100_000}, "num_hidden_layers must be a whole number from 1 to 1000"),
+    "large depth": ({"num_hidden_layers": 1000}, "num_hidden_layers is 1000, but the file holds 2 layers"),
+    "no positions": ({"max_position_embeddings": None}, "max_position_embeddings must be .*, got None"),
+    "padding id": ({"pad_token_id": 999_999}, "pad_token_id must be an id of the vocabulary, from 0 to 319, or null, got 999999"),
+    "activation": ({"hidden_act": "nonsense"}, "hidden_act must be one of .*gelu.*, got 'nonsense'"),
+    "epsilon": ({"layer_norm_eps": -1.0}, "layer_norm_eps must be a number from 0 to 1, got -1.0"),
+    "model type": ({"model_type": ["bert"]}, r"model_type must be a name, got \['bert'\]"),
+    "architecture": ({"architectures": "BertLMHeadModel"}, "architectures must be a list of names, got 'BertLMHeadModel'"),
+    "architecture names": ({"architectures": [3]}, r"architectures must be a list of names, got \[3\]"),
+    "labels": ({"id2label": ["a"]}, r"id2label must be an object of names by number, got \['a'\]"),
+    "pruned heads": ({"pruned_heads": {"0": 3}}, "pruned_heads must name lists of heads by layer, got {'0': 3}"),
+    "two values": ({"vocab_size": 0, "hidden_act": 3}, "vocab_size must be .*, got 0; hidden_act must be .*, got 3"),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_wrong_value_in_config(name: str, folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    changes, message = VALUES[name]
+    _edit_config(folder, **changes)
+    with pytest.raises(InputError, match=message):
+        load_source(folder, CompileConfig(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_family_with_names_of_its_own(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path, "distilbert")
+    _edit_config(folder, n_heads=7)
+    with pytest.raises(InputError, match="dim 48 must be a multiple of n_heads, got 7"):
+        load_source(folder, CompileConfig(), tmp_path / "out")
+    _edit_config(folder, n_heads=3, n_layers=4)
+    with pytest.raises(InputError, match=r"n_layers is 4, but the file holds 2 layers. Set n_layers in config.json to 2"):
+        load_source(folder, CompileConfig(), tmp_path / "out")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+def test_quantised_weights_are_refused(dtype: torch.dtype, folder: Path, tmp_path: Path) -> None:
+    _change_weight(lambda w: w.to(dtype))(folder)
+    with pytest.raises(UnsupportedError, match=rf"already quantised: 1 .*\({QUERY} is {str(dtype)[6:]}\)"):
+        load_source(folder, CompileConfig(), tmp_path / "out")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floats_are_read_as_float32(dtype: torch.dtype, folder: Path) -> None:
+    weights = {name: tensor.to(dtype) for name, tensor in load_file(folder / "model.safetensors").items()}
+    position_ids = {"embeddings.position_ids": torch.arange(130)[None]}
+    save_file(weights | position_ids, folder / "model.safetensors", metadata={"format": "pt"})
+    _edit_config(folder, dtype=str(dtype)[6:])
+    model = load_model(read_config(folder), "feature-extraction", read_weights(folder).state)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert torch.equal(model.get_parameter(QUERY), weights[QUERY].float())
 
 
 class _Payload:
@@ -131,8 +233,6 @@ def test_a_malicious_pickle_is_never_run(is_zip: bool, folder: Path, tmp_path: P
 
 
 def test_plain_tensors_in_a_pickle_are_read(folder: Path) -> None:
-    from trtbert.export.weights import read_weights
-
     expected = read_weights(folder).state
     torch.save(dict(expected), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
@@ -166,8 +266,6 @@ def test_refused_model(name: str, folder: Path, tmp_path: Path) -> None:
 
 
 def test_code_beside_a_supported_model_is_not_run(folder: Path, tmp_path: Path) -> None:
-    from trtbert.export.hf_config import read_config
-
     (folder / "modeling.py").write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')")
     _edit_config(folder, auto_map={"AutoConfig": "modeling.X", "AutoModel": "modeling.X"})
     assert type(read_config(folder)).__name__ == "BertConfig"

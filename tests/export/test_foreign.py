@@ -244,6 +244,22 @@ def test_a_decoder_by_its_config(tmp_path: Path) -> None:
         _load(write_onnx(tmp_path / "model.onnx"), folder)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architectures": "BertLMHeadModel"}, "architectures must be a list of names, got 'BertLMHeadModel'"),
+        ({"max_position_embeddings": "512"}, "max_position_embeddings must be .*, got '512'"),
+        ({"max_position_embeddings": 2}, "max_position_embeddings in config.json allows 2 tokens"),
+        ({"id2label": ["a"]}, "id2label must be an object"),
+    ],
+)
+def test_wrong_values_in_its_config(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    folder = write_tokenizer(tmp_path)
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert"} | changes))
+    with pytest.raises(InputError, match=message):
+        _load(write_onnx(tmp_path / "model.onnx"), folder)
+
+
 BAD: dict[str, tuple[str, str]] = {
     "fixed": (GRAPH.replace("int64[batch, length] input_ids", "int64[1, 128] input_ids"), "fixed in batch to 1 and sequence to 128"),
     "unknown input": (

@@ -15,8 +15,8 @@ from tests.numerics import assert_close
 from trtbert.config import CompileConfig
 from trtbert.errors import InputError
 from trtbert.export import load_source
-from trtbert.export.checkpoint import load_model
 from trtbert.export.hf_config import read_config
+from trtbert.export.torch_model import load_model
 from trtbert.export.weights import read_weights
 
 FAMILIES = ("bert", "camembert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta")
@@ -104,8 +104,8 @@ DISAGREEMENTS = {
     "hidden_size": ({"hidden_size": 36}, {}, r"is \(48, 48\), where hidden_size 36"),
     "vocabulary": ({"vocab_size": 500}, {}, r"word_embeddings.weight is \(320, 48\) in the file.*\(500, 48\)\. Correct vocab_size"),
     "positions": ({"max_position_embeddings": 64}, {}, r"position_embeddings.weight is \(130, 48\).*\(64, 48\).*max_position_embeddings"),
-    "too few layers": ({"num_hidden_layers": 1}, {}, "the file holds layer 1, but num_hidden_layers is 1. Set num_hidden_layers .* to 2"),
-    "too many layers": ({"num_hidden_layers": 3}, {}, "num_hidden_layers is 3, but the file has no encoder.layer.2"),
+    "too few layers": ({"num_hidden_layers": 1}, {}, "num_hidden_layers is 1, but the file holds 2 layers. Set num_hidden_layers .* to 2"),
+    "too many layers": ({"num_hidden_layers": 3}, {}, "num_hidden_layers is 3, but the file holds 2 layers"),
     "ffn everywhere": ({"intermediate_size": 96}, {}, r"is \(80, 48\).*intermediate_size 96.*Set intermediate_size \(hidden_dim\) to 80"),
     "ffn wider": ({}, {"intermediate.dense": (96, None), "output.dense": (48, 96)}, r"is \(96, 48\).*intermediate_size 80"),
     "ffn half": ({}, {"intermediate.dense": (40, None)}, r"is \(40, 48\) and .* is \(48, 80\)"),

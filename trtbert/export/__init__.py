@@ -6,6 +6,7 @@ from trtbert.config import CompileConfig
 from trtbert.export.checkpoint import load_checkpoint
 from trtbert.export.foreign import load_foreign
 from trtbert.export.hub import find_model
+from trtbert.export.quiet import quiet
 from trtbert.export.source import Feeds, Reference, Source
 
 __all__ = ["Feeds", "Reference", "Source", "load_source"]
@@ -17,6 +18,7 @@ def load_source(model: Path, config: CompileConfig, tokenizer_output: Path) -> S
     `model` is a Hugging Face folder, the name of a model on the hub, or an .onnx file with `config.tokenizer` or a tokenizer beside it.
     Raises InputError for files that cannot be used, UnsupportedError for models that are not supported.
     """
-    if model.suffix == ".onnx":
-        return load_foreign(model, config, tokenizer_output)
-    return load_checkpoint(find_model(model), config, tokenizer_output)
+    with quiet():
+        if model.suffix == ".onnx":
+            return load_foreign(model, config, tokenizer_output)
+        return load_checkpoint(find_model(model), config, tokenizer_output)

@@ -14,7 +14,7 @@ from trtbert.errors import InputError, UnsupportedError
 from trtbert.export import hf_config, onnx_interface
 from trtbert.export.finish import Raw, finish
 from trtbert.export.heads import Step
-from trtbert.export.json_file import read_json
+from trtbert.export.json_file import read_object
 from trtbert.export.onnx_file import read_onnx, to_opset
 from trtbert.export.onnx_interface import Output
 from trtbert.export.sentence_transformers import (
@@ -83,9 +83,7 @@ def _read_options(*folders: Path) -> dict[str, Any]:
     path = next((folder / "config.json" for folder in folders if (folder / "config.json").is_file()), None)
     if path is None:
         return {}
-    options = read_json(path)
-    if not isinstance(options, dict):
-        raise InputError(f"{path} must hold a JSON object, got a {type(options).__name__}. Save the model again with save_pretrained.")
+    options = read_object(path)
     hf_config.check_supported(options, has_weights=False)
     return options
 
@@ -93,7 +91,7 @@ def _read_options(*folders: Path) -> dict[str, Any]:
 def _task(outputs: Sequence[Output], options: dict[str, Any], folder: Path, vocab_size: int) -> Task:
     return onnx_interface.infer_task(
         outputs,
-        [str(name) for name in options.get("architectures") or []],
+        options.get("architectures") or [],
         has_pooling=has_pooling(folder),
         is_cross_encoder=hf_config.is_cross_encoder(folder),
         vocab_size=vocab_size,
@@ -106,14 +104,19 @@ def _head(task: Task, output: Output, folder: Path, config: CompileConfig) -> tu
 
 
 def _max_length(model: ir.Model, options: dict[str, Any], tokenizer: Tokenizer, max_seq_length: int | None) -> int:
-    known = (hf_config.max_positions(options), onnx_interface.num_positions(model), tokenizer.max_length, max_seq_length)
-    limits = [limit for limit in known if limit is not None]
-    if not limits:
+    limits = {
+        "max_position_embeddings in config.json": hf_config.max_positions(options),
+        "The position table of the .onnx file": onnx_interface.num_positions(model),
+        "model_max_length in tokenizer_config.json": tokenizer.max_length,
+        "max_seq_length in sentence_bert_config.json": max_seq_length,
+    }
+    longest = hf_config.longest_input(limits)
+    if longest is None:
         raise InputError(
             "The longest input of the model is not known: put its config.json beside the tokenizer, or set model_max_length in "
             "tokenizer_config.json."
         )
-    return min(limits)
+    return longest
 
 
 class _Runner:

@@ -1,6 +1,7 @@
 """A config.json -> the transformers config of a supported encoder, and what follows from it: task, labels, activation."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,7 +9,8 @@ from transformers import CONFIG_MAPPING
 
 from trtbert.architectures import ARCHITECTURES
 from trtbert.errors import InputError, UnsupportedError
-from trtbert.export.json_file import read_json
+from trtbert.export.config_values import wrong_types, wrong_values
+from trtbert.export.json_file import read_object
 from trtbert.tasks import TASKS, Task
 
 Activation = Literal["softmax", "sigmoid", "none"]
@@ -16,6 +18,7 @@ CLASSIFIERS: tuple[Task, ...] = ("text-classification", "token-classification", 
 _OFFSET_POSITIONS = ("camembert", "mpnet", "roberta", "xlm-roberta")
 """Families that count positions from the padding id + 1."""
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForSeq2SeqLM")
+MIN_LENGTH = 3
 _QUANTISED = ("quantization_config", "compression_config")
 
 
@@ -25,10 +28,14 @@ def read_config(folder: Path) -> Any:
     Raises InputError where it cannot be read, UnsupportedError for anything but a float encoder of a family in ARCHITECTURES.
     """
     path = folder / "config.json"
-    options = read_json(path)
-    if not isinstance(options, dict):
-        raise InputError(f"{path} must hold a JSON object, got a {type(options).__name__}. Save the model again with save_pretrained.")
+    options = read_object(path)
     check_supported(options)
+    config = _config_from(options, path)
+    _refuse(wrong_values(config.to_dict(), config.attribute_map))
+    return config
+
+
+def _config_from(options: dict[str, Any], path: Path) -> Any:
     options = {key: value for key, value in options.items() if key != "auto_map"}
     try:
         return CONFIG_MAPPING[options["model_type"]].from_dict(options)
@@ -43,12 +50,13 @@ def read_config(folder: Path) -> Any:
 
 
 def check_supported(options: dict[str, Any], *, has_weights: bool = True) -> None:
-    """UnsupportedError for a config.json that is not that of a float encoder of a family in ARCHITECTURES.
+    """UnsupportedError for a config.json that is not that of a float encoder of a family in ARCHITECTURES, InputError for wrong values.
 
     `has_weights` False: the config describes an .onnx file, which computes by itself what transformers no longer can.
     """
+    _refuse(wrong_types(options))
     model_type, allowed = options.get("model_type"), ", ".join(ARCHITECTURES)
-    architectures = [str(name) for name in options.get("architectures") or []]
+    architectures = options.get("architectures") or []
     if model_type not in ARCHITECTURES:
         code = " Its own Python code (auto_map) is never run." if "auto_map" in options else ""
         raise UnsupportedError(
@@ -70,6 +78,12 @@ def check_supported(options: dict[str, Any], *, has_weights: bool = True) -> Non
             f"position_embedding_type {embedding!r} is not supported, only 'absolute': transformers 5 no longer computes it. "
             "Export the model to ONNX with transformers 4 and give that file."
         )
+    _refuse(wrong_values(options, CONFIG_MAPPING[model_type].attribute_map))
+
+
+def _refuse(wrong: list[str]) -> None:
+    if wrong:
+        raise InputError(f"config.json is not valid: {'; '.join(wrong)}. Correct it, or save the model again with save_pretrained.")
 
 
 def choose_task(architectures: list[str], *, has_pooling: bool, is_cross_encoder: bool) -> Task:
@@ -88,7 +102,7 @@ def choose_task(architectures: list[str], *, has_pooling: bool, is_cross_encoder
 def is_cross_encoder(folder: Path) -> bool:
     """Whether sentence-transformers saved the folder as a reranker."""
     path = folder / "config_sentence_transformers.json"
-    return path.is_file() and read_json(path).get("model_type") == "CrossEncoder"
+    return path.is_file() and read_object(path).get("model_type") == "CrossEncoder"
 
 
 def labels_of(options: dict[str, Any], num_labels: int) -> tuple[str, ...]:
@@ -128,6 +142,15 @@ def max_positions(options: dict[str, Any]) -> int | None:
         return positions
     padding = 1 if options["model_type"] == "mpnet" else options.get("pad_token_id", 1)
     return positions - ((padding or 0) + 1)
+
+
+def longest_input(limits: Mapping[str, int | None]) -> int | None:
+    """The smallest of `limits`, each under the name of its origin; InputError for one that leaves no room for a text."""
+    known = {origin: limit for origin, limit in limits.items() if limit is not None}
+    for origin, limit in known.items():
+        if limit < MIN_LENGTH:
+            raise InputError(f"{origin} allows {limit} tokens; at least {MIN_LENGTH} are needed: two special ones and a word. Correct it.")
+    return min(known.values(), default=None)
 
 
 def num_layers(options: dict[str, Any]) -> int | None:

@@ -9,6 +9,8 @@ from trtbert.errors import InputError
 
 def read_json(path: Path) -> Any:
     """Raises InputError where the file is missing, unreadable or no JSON."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise InputError(f"{path} is not a plain file. Copy it again from where the model was saved.")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -19,3 +21,13 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} cannot be read: {error.strerror}. Check the file and its permissions.") from error
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}). Download it or save the model again.") from error
+    except RecursionError as error:
+        raise InputError(f"{path} is nested too deeply to be a config. Download it or save the model again.") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """As `read_json`; an InputError too for anything but a JSON object."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path} must hold a JSON object, got a {type(value).__name__}. Save the model again with save_pretrained.")
+    return value

@@ -71,6 +71,7 @@ class _Resizer:
         self.removed = {int(layer): sorted(heads) for layer, heads in (getattr(config, "pruned_heads", None) or {}).items()}
 
     def run(self) -> None:
+        self._check_ranks()
         layers = [(name, module) for name, module in self.model.named_modules() if _LAYER.search(name)]
         self._check_ffn(layers)
         num_bias_heads = self._resize_position_bias()
@@ -80,6 +81,15 @@ class _Resizer:
 
     def _shape(self, name: str) -> Shape | None:
         return self.shapes.get(name.removeprefix(self.prefix))
+
+    def _check_ranks(self) -> None:
+        for name, parameter in self.model.named_parameters():
+            shape = self._shape(name)
+            if shape is not None and len(shape) != parameter.ndim:
+                raise InputError(
+                    f"The weights do not fit the model: {name} is {shape} in the file, where {parameter.ndim} dimensions such as "
+                    f"{tuple(parameter.shape)} are needed. The file was packed or flattened; save the model again with save_pretrained."
+                )
 
     def _check_ffn(self, layers: list[tuple[str, nn.Module]]) -> None:
         shapes = [shape for name, _ in layers if (shape := self._shape(f"{name}.{self.names.up}.weight"))]

@@ -10,8 +10,8 @@ import numpy as np
 from trtbert.config import Pooling as PoolingMode
 from trtbert.errors import InputError, UnsupportedError
 from trtbert.export.heads import DENSE_ACTIVATIONS, Dense, Normalize, Pooling, Step
-from trtbert.export.json_file import read_json
-from trtbert.export.weights import read_weights
+from trtbert.export.json_file import read_json, read_object
+from trtbert.export.weights import check_floats, read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +75,8 @@ def sentence_head(folder: Path, pooling: PoolingMode | str) -> tuple[Step, ...]:
 def max_seq_length(folder: Path) -> int | None:
     """The limit in sentence_bert_config.json, if there is one."""
     path = folder / "sentence_bert_config.json"
-    value = read_json(path).get("max_seq_length") if path.is_file() else None
-    return value if isinstance(value, int) and value > 0 else None
+    value = read_object(path).get("max_seq_length") if path.is_file() else None
+    return value if isinstance(value, int) else None
 
 
 def _step(kind: str, path: Path) -> Step | None:
@@ -95,20 +95,20 @@ def _step(kind: str, path: Path) -> Step | None:
 
 
 def _pooling(path: Path) -> Pooling:
-    config = read_json(path / "config.json")
+    config = read_object(path / "config.json")
     if not config.get("include_prompt", True):
         logger.warning("%s excludes prompts from pooling; a compiled model pools every token of its input", path.name)
     named = config.get("pooling_mode")
     if named is None:
         return Pooling(tuple(mode for flag, mode in _FLAGS.items() if config.get(flag)) or ("mean",))
-    names = [named] if isinstance(named, str) else list(named)
+    names = [str(name) for name in named] if isinstance(named, list) else [str(named)]
     if unknown := [name for name in names if name not in _MODES]:
         raise UnsupportedError(f"Pooling mode {unknown} is not supported; choose among {list(_MODES)}, or override it with --pooling.")
     return Pooling(tuple(_MODES[name] for name in names))
 
 
 def _dense(path: Path) -> Dense:
-    config = read_json(path / "config.json")
+    config = read_object(path / "config.json")
     activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rsplit(".", 1)[-1]
     in_place = config.get("module_input_name", "sentence_embedding") == (config.get("module_output_name") or "sentence_embedding")
     if activation not in DENSE_ACTIVATIONS or config.get("use_residual") or not in_place:
@@ -121,6 +121,7 @@ def _dense(path: Path) -> Dense:
     if weight is None:
         raise InputError(f"The Dense module in {path.name} has no tensor 'linear.weight', but {sorted(state)}.")
     bias = state.get("linear.bias")
+    check_floats({"linear.weight": weight} | ({} if bias is None else {"linear.bias": bias}))
     return Dense(_array(weight).T, None if bias is None else _array(bias), activation)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,11 @@ class Tokenizer:
     @property
     def max_length(self) -> int | None:
         length = self.fast.model_max_length
-        return length if length < _NO_LIMIT else None
+        if not isinstance(length, int | float) or math.isnan(length):
+            raise InputError(
+                f"model_max_length in the tokenizer_config.json of {self.folder} must be a number of tokens, got {length!r}. Correct it."
+            )
+        return int(length) if length < _NO_LIMIT else None
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -44,6 +49,8 @@ def has_tokenizer(folder: Path) -> bool:
 
 def read_tokenizer(folder: Path) -> Tokenizer:
     """Read the tokenizer in `folder`, converting a slow one; InputError where there is none or it cannot be read."""
+    if odd := sorted(path.name for path in folder.glob("*") if path.exists() and not (path.is_file() or path.is_dir())):
+        raise InputError(f"{folder} holds what is no plain file: {', '.join(odd)}. Remove it, or give another folder.")
     fast = _load(folder)
     path = folder / TOKENIZER
     own = frozenset(tokenizers.Tokenizer.from_file(str(path)).get_vocab()) if path.is_file() else None

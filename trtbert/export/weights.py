@@ -1,10 +1,11 @@
 """A checkpoint folder -> its tensors: nothing is unpickled but plain tensors, and nothing is copied that can be mapped."""
 
 import hashlib
+import os
 import pickle
 import warnings
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import safetensors
 import safetensors.torch
 import torch
 
-from trtbert.errors import InputError
-from trtbert.export.json_file import read_json
+from trtbert.errors import InputError, UnsupportedError
+from trtbert.export.json_file import read_object
 
 _FORMATS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 _LFS_POINTER = b"version https://git-lfs"
 _CONVERT = "Convert the checkpoint to safetensors: model.save_pretrained(folder, safe_serialization=True)."
 
@@ -53,7 +55,10 @@ def read_weights(folder: Path) -> Weights:
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
-    found = next((folder / name for name in _FORMATS if (folder / name).is_file()), None)
+    present = [folder / name for name in _FORMATS if os.path.lexists(folder / name)]
+    found = next((path for path in present if path.is_file()), None)
+    if found is None and present:
+        raise InputError(f"{present[0]} is {_kind(present[0])}, not a plain file. Copy the weight file itself into the folder.")
     if found is None:
         others = sorted(p.name for p in folder.iterdir() if p.suffix in {".h5", ".msgpack", ".bin", ".pt", ".ckpt", ".safetensors"})
         raise InputError(
@@ -63,8 +68,14 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
     return _shards(found) if found.name.endswith(".index.json") else (found,)
 
 
+def _kind(path: Path) -> str:
+    if path.is_symlink() and not path.exists():
+        return f"a link to {str(path.readlink())!r}, where no file is"
+    return "a folder" if path.is_dir() else "a pipe or a device"
+
+
 def _shards(index: Path) -> tuple[Path, ...]:
-    weight_map = read_json(index).get("weight_map")
+    weight_map = read_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise InputError(f"{index} has no weight_map, so the shards are not known. Download it or save the model again.")
     names = sorted({str(name) for name in weight_map.values()})
@@ -113,10 +124,20 @@ def _read_plain_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _check_tensor(name: str, tensor: torch.Tensor, files: tuple[Path, ...]) -> None:
-    if not tensor.is_floating_point() or torch.isfinite(tensor.sum()):  # one pass; a sum may overflow without a bad value
+    if tensor.dtype not in _FLOATS or torch.isfinite(tensor.sum()):  # one pass; a sum may overflow without a bad value
         return
     if bad := int((~torch.isfinite(tensor)).sum()):
         raise InputError(
             f"The tensor {name!r} in {', '.join(p.name for p in files)} holds {bad} NaN or infinite values of {tensor.numel()}. "
             "The training that wrote it diverged or the file is damaged; use an earlier checkpoint."
+        )
+
+
+def check_floats(wanted: Mapping[str, torch.Tensor]) -> None:
+    """UnsupportedError where a tensor that the model computes with in float is not stored as one."""
+    if narrow := [name for name, tensor in wanted.items() if tensor.dtype not in _FLOATS]:
+        dtype = str(wanted[narrow[0]].dtype).removeprefix("torch.")
+        raise UnsupportedError(
+            f"This checkpoint is already quantised: {len(narrow)} of its weights are no floats ({narrow[0]} is {dtype}). "
+            "Give the float model it was made from; float16, bfloat16, float32 and float64 are read."
         )
