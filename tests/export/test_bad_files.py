@@ -211,6 +211,12 @@ def test_other_floats_are_read_as_float32(dtype: torch.dtype, folder: Path) -> N
     assert torch.equal(model.get_parameter(QUERY), weights[QUERY].float())
 
 
+def test_an_attention_of_its_own_is_not_asked_for(folder: Path) -> None:
+    _edit_config(folder, attn_implementation="flash_attention_2", _attn_implementation="flash_attention_2")
+    model = load_model(read_config(folder), "feature-extraction", read_weights(folder).state)
+    assert model.config._attn_implementation == "sdpa"
+
+
 class _Payload:
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -45,6 +45,7 @@ def load_model(hf: Any, task: Task, state: Mapping[str, torch.Tensor]) -> Any:
     """
     for name, value in _PLAIN_OPTIONS.items():
         setattr(hf, name, value)
+    hf._attn_implementation = "sdpa" if ARCHITECTURES[hf.model_type].has_sdpa else "eager"  # not what config.json asks for
     _check_layers(hf, state)
     model_class = getattr(transformers, TASKS[task].auto_class)._model_mapping[type(hf)]
     has_pooler = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
@@ -61,7 +62,7 @@ def _load(model_class: Any, hf: Any, task: Task, state: Mapping[str, torch.Tenso
         config=hf,
         state_dict=dict(state),
         dtype=torch.float32,
-        attn_implementation="sdpa" if ARCHITECTURES[hf.model_type].has_sdpa else "eager",
+        attn_implementation=hf._attn_implementation,
         output_loading_info=True,
         ignore_mismatched_sizes=True,
         **options,
