@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from trtbert.config import CompileConfig, Pooling, Precision, Runtime, Target, config_from_mapping
+from trtbert.describe import describe_package, figure_lines
 from trtbert.errors import ConfigError, InputError, MissingRuntimeError, TrtbertError
-from trtbert.package import Package, Verification, open_package
+from trtbert.package import Package, open_package
 from trtbert.tasks import TASKS
 from trtbert.version import __version__
 
@@ -220,7 +221,7 @@ def _verify(parsed: argparse.Namespace) -> None:
     from trtbert.pipeline import verify_package
 
     with _progress() as on_stage:
-        _print(_figures(verify_package(parsed.package, parsed.model, tokenizer=parsed.tokenizer, on_stage=on_stage)))
+        _print(figure_lines(verify_package(parsed.package, parsed.model, tokenizer=parsed.tokenizer, on_stage=on_stage)))
 
 
 def _predict(parsed: argparse.Namespace) -> None:
@@ -264,36 +265,20 @@ def _inspect(parsed: argparse.Namespace) -> None:
     elif is_file:
         raise InputError(f"{parsed.path} is neither a package nor an ONNX model. Give a package folder or a file that ends in .onnx.")
     else:
-        lines = describe_package(open_package(parsed.path))
+        package = open_package(parsed.path)
+        lines = describe_package(package) + _nodes(package)
     _print(lines)
 
 
-def describe_package(package: Package) -> list[str]:
-    """What the manifest says, a line for each fact."""
-    manifest = package.manifest
-    model = manifest.model
-    layers = "" if model.num_layers is None else f", {model.num_layers} layers"
-    lines = [
-        f"{model.architecture}{layers}, {model.task}, up to {model.max_length} tokens",
-        f"target {manifest.target}, runtime {manifest.runtime}, precision {manifest.precision}",
-        "versions " + ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
-        *(f"input  {tensor.name} {tensor.dtype} {list(tensor.shape)}" for tensor in model.inputs),
-        *(f"output {tensor.name} {tensor.dtype} {list(tensor.shape)}" for tensor in model.outputs),
-        *(f"profile batch {p.batch_size} tokens {p.seq_len}" for p in manifest.profiles),
-        *(f"fused  {op} x {count}" for op, count in manifest.fusions.items()),
-        *(f"unfused {miss.rule} at {miss.node}: {miss.reason}" for miss in manifest.unfused),
-        *sorted({f"lowered {item.op} -> {item.lowering}" for item in manifest.lowerings}),
-        *(f"note   {note}" for note in manifest.notes),
-    ]
-    return lines + _figures(manifest.verification)
-
-
-def _figures(verification: Verification) -> list[str]:
-    lines = [f"verified on {verification.num_texts} texts in {verification.num_batches} batches:"]
-    for stage in verification.stages:
-        labels = "" if stage.label_agreement is None else f"  labels {stage.label_agreement:.2%}"
-        lines.append(f"  {stage.stage:<10} error {stage.max_error:.1e}  cosine {stage.cosine:.6f}{labels}")
-    return lines + [f"  not verified: {what}" for what in verification.unverified]
+def _nodes(package: Package) -> list[str]:
+    """The nodes of an ONNX engine by type, where the library that reads them is installed."""
+    if package.manifest.runtime != "onnxruntime":
+        return []
+    try:
+        from trtbert.inspection import node_counts
+    except ModuleNotFoundError:
+        return ["nodes  unknown here; pip install 'trtbert[compile]' to see them"]
+    return node_counts(package.engine_path)
 
 
 def _print_package(package: Package) -> None:

@@ -24,11 +24,20 @@ def describe_onnx(path: Path) -> list[str]:
         *(f"output {_describe(value)}" for value in graph.outputs),
         *_weights(graph),
     ]
-    counts = Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in graph.all_nodes())
-    lines += [f"nodes  {op} x {count}" for op, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    lines += _node_counts(graph)
     if any(node.domain == DOMAIN for node in graph):
         return [*lines, "fused  already: the trtbert nodes above carry their own definitions"]
     return [*lines, *_fusions(path)]
+
+
+def node_counts(path: Path) -> list[str]:
+    """The nodes of an .onnx file by type, the most frequent first."""
+    return _node_counts(open_onnx(path).graph)
+
+
+def _node_counts(graph: ir.Graph) -> list[str]:
+    counts = Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in graph.all_nodes())
+    return [f"nodes  {op} x {count}" for op, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
 
 
 def _describe(value: ir.Value) -> str:

@@ -78,7 +78,8 @@ def check_supported(options: dict[str, Any], *, has_weights: bool = True) -> Non
             f"position_embedding_type {embedding!r} is not supported, only 'absolute': transformers 5 no longer computes it. "
             "Export the model to ONNX with transformers 4 and give that file."
         )
-    _refuse(wrong_values(options, CONFIG_MAPPING[model_type].attribute_map))
+    if has_weights:
+        _refuse(wrong_values(options, CONFIG_MAPPING[model_type].attribute_map))
 
 
 def _refuse(wrong: list[str]) -> None:
