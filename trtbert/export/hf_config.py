@@ -78,8 +78,9 @@ def check_supported(options: dict[str, Any], *, has_weights: bool = True) -> Non
             f"position_embedding_type {embedding!r} is not supported, only 'absolute': transformers 5 no longer computes it. "
             "Export the model to ONNX with transformers 4 and give that file."
         )
-    if has_weights:
-        _refuse(wrong_values(options, CONFIG_MAPPING[model_type].attribute_map))
+    aliases = CONFIG_MAPPING[model_type].attribute_map
+    heads = aliases.get("num_attention_heads", "num_attention_heads")  # an .onnx file has its own, whatever the config says
+    _refuse(wrong_values({key: value for key, value in options.items() if has_weights or key != heads}, aliases))
 
 
 def _refuse(wrong: list[str]) -> None:
