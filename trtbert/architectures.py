@@ -8,31 +8,26 @@ from dataclasses import dataclass, field
 class Architecture:
     """One family, by its Hugging Face model_type."""
 
-    has_token_type_ids: bool
-    """Whether the model reads token_type_ids with more than one type by default."""
     has_sdpa: bool = True
+    """Whether transformers computes its attention by torch's scaled_dot_product_attention; else it is exported eager."""
     unfused: Mapping[str, str] = field(default_factory=dict)
     """Fused ops that cannot apply to this family, with the reason; a miss of any other is an error."""
 
 
-_ROBERTA = Architecture(has_token_type_ids=False)
-
 ARCHITECTURES: dict[str, Architecture] = {
-    "albert": Architecture(has_token_type_ids=True),
-    "bert": Architecture(has_token_type_ids=True),
-    "camembert": _ROBERTA,
+    "albert": Architecture(),
+    "bert": Architecture(),
+    "camembert": Architecture(),
     "deberta-v2": Architecture(
-        has_token_type_ids=False,
         has_sdpa=False,
         unfused={
             "FusedQkvAttention": "the position terms of deberta-v2's scores depend on the query and the key",
             "FusedEmbedLayerNorm": "deberta-v2 has no position embedding, and masks its embeddings after the LayerNorm",
         },
     ),
-    "distilbert": Architecture(has_token_type_ids=False),
-    "electra": Architecture(has_token_type_ids=True),
+    "distilbert": Architecture(),
+    "electra": Architecture(),
     "modernbert": Architecture(
-        has_token_type_ids=False,
         unfused={
             "FusedQkvAttention": "modernbert rotates the query and the key by their positions",
             "FusedEmbedLayerNorm": "modernbert has no position embedding",
@@ -40,7 +35,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             "FusedBiasGelu": "modernbert multiplies its GELU with a gate, and has no bias before it",
         },
     ),
-    "mpnet": Architecture(has_token_type_ids=False, has_sdpa=False),
-    "roberta": _ROBERTA,
-    "xlm-roberta": _ROBERTA,
+    "mpnet": Architecture(has_sdpa=False),
+    "roberta": Architecture(),
+    "xlm-roberta": Architecture(),
 }

@@ -29,7 +29,7 @@ from trtbert.version import __version__
 
 logger = logging.getLogger(__name__)
 
-STAGES = ("export", "rewrite", "precision", "build", "package")
+STAGES = ("export", "rewrite", "precision", "build")
 UNVERIFIED_ON_GPU = ("the answers on the GPU itself: trtbert verify PKG MODEL on a machine that has it",)
 KIT_SUFFIX = ".build-kit"
 _LIBRARIES = ("onnx", "onnxruntime", "onnxscript", "torch", "transformers")

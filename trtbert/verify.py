@@ -115,6 +115,6 @@ def check(figures: StageFigures, *, precision: Precision) -> StageFigures:
     agreement = "" if figures.label_agreement is None else f", labels agree in {figures.label_agreement:.2%} of the rows"
     raise VerificationError(
         f"The stage {figures.stage!r} broke the model: error {figures.max_error:.1e} of the output's scale, cosine {figures.cosine:.6f}"
-        f"{agreement}. Allowed for {precision} are {limits.max_error:.0e} and {limits.cosine}. The stages before it are right; "
+        f"{agreement}. Allowed for {precision} are {limits.max_error:.0e} and {limits.cosine}. Every stage before it passed; "
         "compile with --dump DIR to look at the graph of each stage."
     )

@@ -68,7 +68,7 @@ def load_checkpoint(folder: Path, config: CompileConfig, tokenizer_output: Path)
         head=head,
         max_length=max_length,
         tokenizer=tokenizer_facts,
-        fingerprint={"name": folder.resolve().name, "sha256": sha256_of(weights.files), **versions},
+        fingerprint={"sha256": sha256_of(weights.files), **versions},
     )
 
 

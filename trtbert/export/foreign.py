@@ -66,7 +66,7 @@ def load_foreign(path: Path, config: CompileConfig, tokenizer_output: Path) -> S
         head=_head(task, chosen[0], folder, config),
         max_length=_max_length(model, options, tokenizer, max_seq_length(folder) if task == "sentence-similarity" else None),
         tokenizer=facts,
-        fingerprint={"name": path.name, "sha256": sha256_of(files), "onnxruntime": onnxruntime.__version__},
+        fingerprint={"sha256": sha256_of(files), "onnxruntime": onnxruntime.__version__},
         own_activation=onnx_interface.own_activation(model.graph.outputs[0]),
     )
 

@@ -25,4 +25,4 @@ class Source:
     reference: Reference
     """The source model itself, run by torch (a checkpoint) or ONNX Runtime (a foreign file), and the task head in numpy."""
     fingerprint: dict[str, str]
-    """Name of the model, sha256 of its weight file, versions of the libraries that read it."""
+    """sha256 of the weight files, versions of the libraries that read it."""
