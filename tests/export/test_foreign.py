@@ -65,7 +65,7 @@ def test_the_reference_is_the_untouched_file(tmp_path: Path) -> None:
     expected = x + (x * feeds["attention_mask"][:, :, None]).mean(1, keepdims=True)
     assert_close(source.reference(feeds)["last_hidden_state"], expected)
     assert source.facts.architecture == "unknown" and source.facts.num_layers is None
-    assert set(source.fingerprint) == {"name", "sha256", "onnxruntime"}
+    assert set(source.fingerprint) == {"sha256", "onnxruntime"}
 
 
 def test_config_json_tells_labels_and_task(tmp_path: Path) -> None:
