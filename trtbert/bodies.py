@@ -1,7 +1,7 @@
 """The ONNX function body of each fused op: what it computes, in standard ops, for any float type.
 
 Softmax, LayerNorm, GELU and the sums before them run in float32 inside; LayerNorms give the type of gamma, the others that
-of their first input. One body per op and set of optional inputs: the node's overload names the optional inputs it has.
+of their first input. One body per op and set of optional parts: the node's overload names those it has, joined by dots.
 
 Suffixes: _f float32, _1 one axis put in front; B batch, S sequence, N heads, H head size.
 """
@@ -39,7 +39,7 @@ _EMBED = """
 
 # q is scaled by the power of two next to `scale` if that makes it smaller (exact in every float type) and the scores by what is
 # left, in float32: neither can the scores overflow before they are scaled, nor is the scale itself rounded.
-_SCORES = """
+_HEADS = """
   num_heads_s = Constant <value_int: int = @num_heads> ()
   head_size_s = Constant <value_int: int = @head_size> ()
   scale_f = Constant <value_float: float = @scale> ()
@@ -67,14 +67,56 @@ _SCORES = """
   rest_f = Div (scale_f, power_f)
   power = CastLike (power_f, qkv)
   scaled_q_BNSH = Mul (q_BNSH, power)
-  k_BNHS = Transpose <perm = [0, 1, 3, 2]> (k_BNSH)
-  raw_BNSS = MatMul (scaled_q_BNSH, k_BNHS)
+"""
+
+_FLOAT_OPERANDS = """
+  q_operand = Identity (scaled_q_BNSH)
+  k_operand = Identity (k_BNSH)
+  v_operand = Identity (v_BNSH)
+"""
+
+
+def _through_int8(result: str, x: str, scale: str) -> str:
+    return f"""
+  {result}_int8 = QuantizeLinear ({x}, {scale}, zero_int8)
+  {result} = DequantizeLinear ({result}_int8, {scale}, zero_int8)
+"""
+
+
+# Q and DQ stand right before the products, where TensorRT looks for them: q in them is scaled already, so its scale is as well.
+_INT8_OPERANDS = (
+    """
+  zero_int8 = Constant <value = int8 {0}> ()
+  q_scale_f = Constant <value_float: float = @q_scale> ()
+  k_scale_f = Constant <value_float: float = @k_scale> ()
+  v_scale_f = Constant <value_float: float = @v_scale> ()
+  probability_scale_f = Constant <value_float: float = @probability_scale> ()
+  scaled_q_scale_f = Mul (q_scale_f, power_f)
+  q_scale_t = CastLike (scaled_q_scale_f, qkv)
+  k_scale_t = CastLike (k_scale_f, qkv)
+  v_scale_t = CastLike (v_scale_f, qkv)
+  probability_scale_t = CastLike (probability_scale_f, qkv)
+"""
+    + _through_int8("q_operand", "scaled_q_BNSH", "q_scale_t")
+    + _through_int8("k_operand", "k_BNSH", "k_scale_t")
+    + _through_int8("v_operand", "v_BNSH", "v_scale_t")
+)
+
+_SCORES = """
+  k_BNHS = Transpose <perm = [0, 1, 3, 2]> (k_operand)
+  raw_BNSS = MatMul (q_operand, k_BNHS)
   raw_f = Cast <to = 1> (raw_BNSS)
   scores_f = Mul (raw_f, rest_f)
 """
 
+_NO_BIAS = "total_f = Identity (scores_f)"
+_BIAS = """
+  bias_f = Cast <to = 1> (bias)
+  total_f = Add (scores_f, bias_f)
+"""
+
 # A finite lowest value: a wholly masked row then has no NaN, and its context is made 0.
-_CONTEXT = """
+_PROBABILITIES = """
   mask_BS = Cast <to = 9> (mask)
   axes_12 = Constant <value_ints = [1, 2]> ()
   mask_B11S = Unsqueeze (mask_BS, axes_12)
@@ -82,7 +124,13 @@ _CONTEXT = """
   masked_f = Where (mask_B11S, total_f, lowest_f)
   probs_f = Softmax <axis = -1> (masked_f)
   probs_BNSS = CastLike (probs_f, qkv)
-  context_BNSH = MatMul (probs_BNSS, v_BNSH)
+"""
+
+_FLOAT_PROBABILITIES = "probs_operand = Identity (probs_BNSS)"
+_INT8_PROBABILITIES = _through_int8("probs_operand", "probs_BNSS", "probability_scale_t")
+
+_CONTEXT = """
+  context_BNSH = MatMul (probs_operand, v_operand)
   context_BSNH = Transpose <perm = [0, 2, 1, 3]> (context_BNSH)
   merged_shape = Constant <value_ints = [0, 0, -1]> ()
   context_BSD = Reshape (context_BSNH, merged_shape)
@@ -94,6 +142,11 @@ _CONTEXT = """
   y = Mul (context_BSD, any)
 """
 
+
+def _attention(bias: str, operands: str, probabilities: str) -> str:
+    return _HEADS + operands + _SCORES + bias + _PROBABILITIES + probabilities + _CONTEXT
+
+
 _BODIES: dict[tuple[str, str], str] = {
     (FUSED_EMBED_LAYER_NORM.name, ""): _EMBED + "total_f = Add (word_f, position_f)" + _LAYER_NORM,
     (FUSED_EMBED_LAYER_NORM.name, "token_type"): _EMBED
@@ -104,13 +157,10 @@ _BODIES: dict[tuple[str, str], str] = {
   total_f = Add (typed_f, position_f)
 """
     + _LAYER_NORM,
-    (FUSED_QKV_ATTENTION.name, ""): _SCORES + "total_f = Identity (scores_f)" + _CONTEXT,
-    (FUSED_QKV_ATTENTION.name, "bias"): _SCORES
-    + """
-  bias_f = Cast <to = 1> (bias)
-  total_f = Add (scores_f, bias_f)
-"""
-    + _CONTEXT,
+    (FUSED_QKV_ATTENTION.name, ""): _attention(_NO_BIAS, _FLOAT_OPERANDS, _FLOAT_PROBABILITIES),
+    (FUSED_QKV_ATTENTION.name, "bias"): _attention(_BIAS, _FLOAT_OPERANDS, _FLOAT_PROBABILITIES),
+    (FUSED_QKV_ATTENTION.name, "int8"): _attention(_NO_BIAS, _INT8_OPERANDS, _INT8_PROBABILITIES),
+    (FUSED_QKV_ATTENTION.name, "bias.int8"): _attention(_BIAS, _INT8_OPERANDS, _INT8_PROBABILITIES),
     (FUSED_SKIP_LAYER_NORM.name, ""): """
   x_f = Cast <to = 1> (x)
   skip_f = Cast <to = 1> (skip)
@@ -138,17 +188,19 @@ _BODIES: dict[tuple[str, str], str] = {
 @functools.cache
 def _function_proto(name: str, overload: str) -> onnx.FunctionProto:
     op = FUSED_OPS[name]
-    inputs = op.inputs + (op.optional_inputs if overload else ())
+    parts = set(overload.split("."))
+    inputs = op.inputs + (op.optional_inputs if parts - {"", "int8"} else ())
+    attributes = op.attributes + (op.int8_attributes if "int8" in parts else ())
     proto = onnx.parser.parse_function(f"""
 <domain: "{DOMAIN}", overload: "{overload}", opset_import: ["" : {OPSET}]>
-{name} <{", ".join(op.attributes)}> ({", ".join(inputs)}) => (y)
+{name} <{", ".join(attributes)}> ({", ".join(inputs)}) => (y)
 {{ {_BODIES[name, overload]} }}""")
     proto.doc_string = (op.reference.__doc__ or "").strip()
     return proto
 
 
 def function(name: str, overload: str) -> ir.Function:
-    """A new copy of the body of fused op `name` for the optional inputs that `overload` names ("" for none)."""
+    """A new copy of the body of fused op `name` for the optional parts that `overload` names ("" for none)."""
     return ir.serde.deserialize_function(_function_proto(name, overload))
 
 

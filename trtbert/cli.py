@@ -12,7 +12,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
-from trtbert.config import CompileConfig, Pooling, Precision, Runtime, Target, config_from_mapping
+from trtbert.config import (
+    CalibrationMethod,
+    CompileConfig,
+    Metric,
+    Pooling,
+    Precision,
+    Quantize,
+    Runtime,
+    Target,
+    config_from_mapping,
+)
 from trtbert.describe import describe_package, figure_lines
 from trtbert.errors import ConfigError, InputError, MissingRuntimeError, TrtbertError
 from trtbert.package import Package, open_package
@@ -92,6 +102,7 @@ def _add_compile(commands: Any) -> argparse.ArgumentParser:
     command.add_argument(
         "--pooling", choices=["auto", *get_args(Pooling)], help="of sentence embeddings; default: what the model says, else mean"
     )
+    _add_int8(command.add_argument_group("INT8, with --precision int8"))
     command.add_argument(
         "--allow-unfused", action="store_true", default=None, help="go on where a fusion did not fire; the manifest records it"
     )
@@ -100,6 +111,32 @@ def _add_compile(commands: Any) -> argparse.ArgumentParser:
     command.add_argument("--force", action="store_true", help="replace a package that is there")
     command.set_defaults(command=_compile)
     return command
+
+
+def _add_int8(group: Any) -> None:
+    group.add_argument(
+        "--calibration-data",
+        type=_path,
+        metavar="FILE",
+        help="texts like those the model will see: .txt, .csv, .tsv, .jsonl, .conll; default: those that come with trtbert",
+    )
+    group.add_argument("--text-column", metavar="NAME", help="column of the texts; default: text, sentence, question ...")
+    group.add_argument("--calibration-size", type=int, metavar="N", help="texts that are drawn from a larger file; default: 512")
+    group.add_argument(
+        "--calibration-method", choices=get_args(CalibrationMethod), help="how thresholds are chosen; auto measures; default: entropy"
+    )
+    group.add_argument(
+        "--quantize", choices=get_args(Quantize), help="GEMMs of the ffn, all (linear), or attention too (full); default: linear"
+    )
+    group.add_argument(
+        "--smooth", action=argparse.BooleanOptionalAction, default=None, help="SmoothQuant; default: where it measures better"
+    )
+    group.add_argument(
+        "--quantize-embeddings", action=argparse.BooleanOptionalAction, default=None, help="INT8 rows of the word embedding; default: yes"
+    )
+    group.add_argument("--max-drop", type=float, metavar="POINTS", help="percent points that INT8 may cost; sensitive layers stay in float")
+    group.add_argument("--eval-data", type=_path, metavar="FILE", help="labelled examples, or texts, for --max-drop")
+    group.add_argument("--metric", choices=["auto", *get_args(Metric)], help="of --eval-data; default: what fits the task, else fidelity")
 
 
 def _add_build(commands: Any) -> argparse.ArgumentParser:
@@ -171,14 +208,16 @@ def _compile(parsed: argparse.Namespace) -> None:
     config = _compile_config(parsed)
     from trtbert.pipeline import compile
 
-    with _progress() as on_stage:
-        package = compile(parsed.model, parsed.output, config, dump=parsed.dump, force=parsed.force, on_stage=on_stage)
+    with _progress() as (on_stage, on_progress):
+        package = compile(
+            parsed.model, parsed.output, config, dump=parsed.dump, force=parsed.force, on_stage=on_stage, on_progress=on_progress
+        )
     _print_package(package)
 
 
 def _compile_config(parsed: argparse.Namespace) -> CompileConfig:
     options = {} if parsed.config is None else _read_table(parsed.config, "compile")
-    names = ("task", "target", "runtime", "precision", "tokenizer", "pooling", "allow_unfused")
+    names = [name for name in CompileConfig.model_fields if name in vars(parsed)]
     options |= {name: getattr(parsed, name) for name in names if getattr(parsed, name) is not None}
     profiles = _profiles(parsed.batch_size, parsed.seq_len)
     return config_from_mapping(options | ({"profiles": profiles} if profiles else {}))
@@ -220,7 +259,7 @@ def _build(parsed: argparse.Namespace) -> None:
 def _verify(parsed: argparse.Namespace) -> None:
     from trtbert.pipeline import verify_package
 
-    with _progress() as on_stage:
+    with _progress() as (on_stage, _):
         _print(figure_lines(verify_package(parsed.package, parsed.model, tokenizer=parsed.tokenizer, on_stage=on_stage)))
 
 
@@ -297,12 +336,20 @@ def _print(lines: Iterable[str]) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """A function that shows the stage that runs, on stderr when that is a terminal."""
+def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int | None], None]]]:
+    """Functions that show the stage that runs and how far it is, on stderr when that is a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
-        yield lambda stage: None
+        yield (lambda stage: None), (lambda what, num_done, num_steps: None)
         return
     from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-    with Console(stderr=True).status("starting") as status:
-        yield lambda stage: status.update(stage)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("starting", total=None, count="")
+
+        def on_progress(what: str, num_done: int, num_steps: int | None) -> None:
+            count = f"{num_done} of {num_steps}" if num_steps else ""
+            progress.update(bar, description=what, completed=num_done, total=num_steps, count=count)
+
+        yield (lambda stage: on_progress(stage, 0, None)), on_progress

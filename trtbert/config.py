@@ -3,14 +3,17 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trtbert.errors import ConfigError
 from trtbert.tasks import Task
 
 Target = Literal["cpu", "cuda", "sm70", "sm75", "sm80", "sm86", "sm89", "sm90", "sm100", "sm120"]
-Runtime = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
-Precision = Literal["fp32", "fp16", "bf16"]
+Runtime = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Quantize = Literal["ffn", "linear", "full"]
+Metric = Literal["accuracy", "macro-f1", "seqeval-f1", "squad-f1", "squad-em", "spearman", "ndcg@10", "fidelity"]
+CalibrationMethod = Literal["entropy", "percentile", "mse", "minmax", "auto"]
 Pooling = Literal["mean", "cls", "max", "mean_sqrt_len", "weightedmean", "lasttoken"]
 
 
@@ -49,13 +52,61 @@ class CompileConfig(BaseModel):
     target: Target = "cpu"
     runtime: Literal[Runtime, "auto"] = "auto"
     precision: Literal[Precision, "auto"] = "auto"
-    """auto: fp32 for the CPU, fp16 for a GPU."""
+    """auto: fp32 for the CPU, fp16 for a GPU. int8 is on top of fp32 on a CPU, of fp16 on a GPU."""
     profiles: tuple[Profile, ...] = (Profile(),)
     tokenizer: Path | None = None
     """Folder of the tokenizer; needed with a `.onnx` file that has none beside it."""
     pooling: Literal[Pooling, "auto"] = "auto"
     """auto: what the sentence-transformers modules say, else mean."""
     allow_unfused: bool = False
+    calibration_data: Path | None = None
+    """Texts for INT8, .txt, .csv, .tsv, .jsonl, .conll or SQuAD's .json; None: the texts that come with trtbert."""
+    text_column: str | None = None
+    """The column of the texts in calibration_data and eval_data, where it has none of the usual names."""
+    calibration_size: int = Field(default=512, ge=16)
+    """Texts that are drawn from calibration_data, if it holds more."""
+    calibration_method: CalibrationMethod = "entropy"
+    calibration_cache: Path | None = None
+    """The calibration.cache of an INT8 package of the same model: nothing is measured again."""
+    smooth: bool | None = None
+    """Even out the columns of a GEMM's input first (SmoothQuant); None: where it measures better."""
+    quantize: Quantize = "linear"
+    quantize_embeddings: bool = True
+    """Keep the rows of the word embedding in INT8."""
+    eval_data: Path | None = None
+    """Labelled examples of the task, or texts; what max_drop is measured on."""
+    metric: Literal[Metric, "auto"] = "auto"
+    """auto: the first metric of the task, or fidelity where eval_data has no labels."""
+    max_drop: float | None = Field(default=None, ge=0.0, le=100.0)
+    """Points that INT8 may cost; the most sensitive GEMMs stay in float until it holds."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "CompileConfig":
+        given = sorted(self.model_fields_set & _INT8_OPTIONS)
+        if given and self.precision != "int8":
+            raise ValueError(f"{', '.join(given)} only matter for INT8, and precision is {self.precision}; add precision int8")
+        if self.calibration_cache is not None and self.calibration_data is not None:
+            raise ValueError("calibration_data and calibration_cache are both given; a cache replaces the texts, so give one of them")
+        if self.eval_data is not None and self.max_drop is None:
+            raise ValueError("eval_data is what max_drop is measured on; add max_drop, the points that INT8 may cost")
+        return self
+
+
+_INT8_OPTIONS = frozenset(
+    {
+        "calibration_cache",
+        "calibration_data",
+        "calibration_method",
+        "calibration_size",
+        "eval_data",
+        "max_drop",
+        "metric",
+        "quantize",
+        "quantize_embeddings",
+        "smooth",
+        "text_column",
+    }
+)
 
 
 def config_from_mapping(options: dict[str, Any]) -> CompileConfig:

@@ -22,12 +22,14 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class FusedOp:
-    """Name and interface of one fused op; its optional inputs come last and are named in the overload."""
+    """Name and interface of one fused op; its optional inputs come last, and its overload names the optional parts that a node has."""
 
     name: str
     inputs: tuple[str, ...]
     optional_inputs: tuple[str, ...] = ()
     attributes: tuple[str, ...]
+    int8_attributes: tuple[str, ...] = ()
+    """Those that a node has as well whose overload names "int8"."""
     reference: Callable[..., Array]
 
 
@@ -67,14 +69,28 @@ def fused_embed_layer_norm(
     return layer_norm(total, gamma, beta, epsilon)
 
 
-def fused_qkv_attention(qkv: Array, mask: Array, bias: Array | None = None, *, num_heads: int, head_size: int, scale: float) -> Array:
+def fused_qkv_attention(
+    qkv: Array,
+    mask: Array,
+    bias: Array | None = None,
+    *,
+    num_heads: int,
+    head_size: int,
+    scale: float,
+    q_scale: float = 0.0,
+    k_scale: float = 0.0,
+    v_scale: float = 0.0,
+    probability_scale: float = 0.0,
+) -> Array:
     """Softmax(scale * Q Kᵀ + bias, over the keys whose mask is not 0) V.
 
     qkv [B,S,3*N*H] packed as (q, k, v) x heads x head size; mask [B,S]; bias [1|B,N,S,S] or None; gives [B,S,N*H].
     A row whose mask is 0 everywhere attends to nothing: its context is 0.
+    With scales (all four, or none) Q, K, V and the probabilities go through symmetric INT8, of that scale, before they are multiplied.
     """
     batch, length, _ = qkv.shape
-    q_BNSH, k_BNSH, v_BNSH = np.asarray(qkv, np.float64).reshape(batch, length, 3, num_heads, head_size).transpose(2, 0, 3, 1, 4)
+    packed = np.asarray(qkv, np.float64).reshape(batch, length, 3, num_heads, head_size).transpose(2, 0, 3, 1, 4)
+    q_BNSH, k_BNSH, v_BNSH = (_through_int8(x, s) for x, s in zip(packed, (q_scale, k_scale, v_scale), strict=True))
     scores_BNSS = q_BNSH @ k_BNSH.transpose(0, 1, 3, 2) * scale
     if bias is not None:
         scores_BNSS = scores_BNSS + bias.astype(np.float64)
@@ -83,8 +99,13 @@ def fused_qkv_attention(qkv: Array, mask: Array, bias: Array | None = None, *, n
     probs_BNSS = np.exp(scores_BNSS - scores_BNSS.max(-1, keepdims=True)) * is_kept_B11S
     total_BNS1 = probs_BNSS.sum(-1, keepdims=True)
     probs_BNSS = np.divide(probs_BNSS, total_BNS1, out=np.zeros_like(probs_BNSS), where=total_BNS1 > 0)
-    context_BNSH: Array = probs_BNSS @ v_BNSH
+    context_BNSH: Array = _through_int8(probs_BNSS, probability_scale) @ v_BNSH
     return context_BNSH.transpose(0, 2, 1, 3).reshape(batch, length, -1)
+
+
+def _through_int8(x: Array, scale: float) -> Array:
+    """DQ(Q(x)), symmetric; x itself for a scale of 0."""
+    return x if scale == 0.0 else np.clip(np.rint(x / scale), -128, 127) * scale
 
 
 def fused_skip_layer_norm(x: Array, skip: Array, gamma: Array, beta: Array, bias: Array | None = None, *, epsilon: float) -> Array:
@@ -116,6 +137,7 @@ FUSED_QKV_ATTENTION = FusedOp(
     inputs=("qkv", "mask"),
     optional_inputs=("bias",),
     attributes=("num_heads", "head_size", "scale"),
+    int8_attributes=("q_scale", "k_scale", "v_scale", "probability_scale"),
     reference=fused_qkv_attention,
 )
 FUSED_SKIP_LAYER_NORM = FusedOp(

@@ -12,7 +12,7 @@ import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trtbert import staging
-from trtbert.config import Pooling, Precision, Profile, Runtime, Target
+from trtbert.config import Pooling, Precision, Profile, Quantize, Runtime, Target
 from trtbert.errors import MissingRuntimeError, PackageError
 from trtbert.tasks import Task
 
@@ -99,6 +99,59 @@ class Unfused(_Record):
     reason: str
 
 
+class QuantizedPart(_Record):
+    """What became of one part of the encoder, most often a GEMM, in an INT8 engine."""
+
+    part: str
+    """Such as "layer 3 ffn up"."""
+    is_int8: bool
+    """False for one that was put back into float to keep the accuracy."""
+    cost: float | None = None
+    """Error of the model's outputs with this part alone in INT8: mean |difference|^2 / |output|^2; None where it was not measured."""
+    tensor: str | None = None
+    """Of a GEMM: its input in the graph, just before it is quantised as round((x - shift) / scale)."""
+    threshold: float | None = None
+    maximum: float | None = None
+    """Largest |x| on the calibration texts; above the threshold it is clipped."""
+    scale: float | None = None
+    shift: float | None = None
+
+
+class CalibrationTrial(_Record):
+    """A way to calibrate that was tried, and the error that it gave on texts held back from calibration."""
+
+    method: str
+    is_smoothed: bool
+    error: float
+
+
+class Budget(_Record):
+    """The accuracy budget that was asked for, and how it was met; in percent points."""
+
+    metric: str
+    max_drop: float
+    num_examples: int
+    float_score: float
+    int8_score: float
+
+
+class Quantization(_Record):
+    """How an INT8 engine was calibrated."""
+
+    preset: Quantize
+    method: str
+    is_smoothed: bool
+    error: float
+    """Of the outputs on the texts held back, before any part was put back into float; as in the trials."""
+    texts: str
+    """The file of the calibration texts, or "built-in"."""
+    num_texts: int
+    num_held_back: int
+    trials: tuple[CalibrationTrial, ...]
+    parts: tuple[QuantizedPart, ...]
+    budget: Budget | None = None
+
+
 class SourceFacts(_Record):
     """What the package was compiled from, so that `trtbert verify` can repeat the comparison."""
 
@@ -129,6 +182,8 @@ class Manifest(_Record):
     fusions: dict[str, int]
     unfused: tuple[Unfused, ...] = ()
     lowerings: tuple[Lowering, ...] = ()
+    quantization: Quantization | None = None
+    """Of an INT8 engine."""
     verification: Verification
     notes: tuple[str, ...] = ()
     """What the user should know: weights that flush to zero in FP16, GEMMs that were scaled..."""

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import onnx_ir as ir
 
@@ -17,8 +18,9 @@ from trtbert.builders.lowering import lower_for_tensorrt, with_query_axis
 from trtbert.config import CompileConfig, Precision, Runtime
 from trtbert.errors import InputError, MissingRuntimeError
 from trtbert.export import Source, load_source
-from trtbert.package import Manifest, Package, SourceFacts, StageFigures, Verification, open_package, staged, write_package
+from trtbert.package import Manifest, Package, Quantization, SourceFacts, StageFigures, Verification, open_package, staged, write_package
 from trtbert.precision import convert, emulated
+from trtbert.quantization import Progress, quantize
 from trtbert.rewrite import rewrite
 from trtbert.runtime import open_runtime
 from trtbert.runtime.ort import VERSION as ORT_VERSION
@@ -29,7 +31,9 @@ from trtbert.version import __version__
 
 logger = logging.getLogger(__name__)
 
-STAGES = ("export", "rewrite", "precision", "build")
+STAGES = ("export", "rewrite", "calibrate", "precision", "build")
+HALF: dict[Precision, Literal["fp16", "bf16"] | None] = {"fp32": None, "fp16": "fp16", "bf16": "bf16", "int8": "fp16"}
+"""What is not INT8 on a GPU: Turing has no FP32 GEMM in TensorRT-RTX."""
 UNVERIFIED_ON_GPU = ("the answers on the GPU itself: trtbert verify PKG MODEL on a machine that has it",)
 KIT_SUFFIX = ".build-kit"
 _LIBRARIES = ("onnx", "onnxruntime", "onnxscript", "torch", "transformers")
@@ -43,17 +47,19 @@ class _Verifier:
         self.expected = [source.reference(feeds) for feeds in batches]
         self.stages: list[StageFigures] = []
 
-    def check(self, stage: str, model: ir.Model, *, precision: Precision = "fp32", runnable: ir.Model | None = None) -> None:
+    def check(
+        self, stage: str, model: ir.Model, *, precision: Precision = "fp32", runnable: ir.Model | None = None, is_half: bool = False
+    ) -> None:
         """Run the graph of one stage on ONNX Runtime's CPU provider; the first stage that breaks raises VerificationError.
 
-        `runnable` is an equal graph that the provider runs, where it does not run `model` itself.
+        `runnable` is an equal graph that the provider runs, where it does not run `model` itself. `is_half` says that it has 16-bit floats.
         """
         if self.dump is not None:
             save_onnx(model, self.dump / f"{STAGES.index(stage) + 1:02d}-{stage}.onnx")
         path = self.scratch / f"{stage}.onnx"
         # ONNX Runtime's CPU provider computes runs of FP16 nodes in float32, and hardly any in BF16: round after every node instead.
         runnable = runnable or model
-        ir.save(runnable if precision == "fp32" else emulated(runnable), path, external_data=f"{stage}.data")
+        ir.save(emulated(runnable) if is_half else runnable, path, external_data=f"{stage}.data")
         self.check_runner(stage, OrtRuntime(path).run, precision=precision)
         for file in self.scratch.iterdir():
             file.unlink()
@@ -81,6 +87,7 @@ class _Job:
     scratch: Path
     dump: Path | None
     on_stage: Callable[[str], None]
+    on_progress: Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +100,8 @@ class _Prepared:
     verifier: _Verifier
 
 
-def _ignore(stage: str) -> None:
-    """The default of `on_stage`."""
+def _ignore(*_: object) -> None:
+    """The default of `on_stage` and `on_progress`."""
 
 
 def compile(
@@ -105,13 +112,14 @@ def compile(
     dump: Path | None = None,
     force: bool = False,
     on_stage: Callable[[str], None] = _ignore,
+    on_progress: Progress = _ignore,
 ) -> Package:
     """Compile the folder or .onnx file `model` into the new package folder `output`, verified stage by stage.
 
     `dump` is a folder for the graph of each stage (01-export.onnx ...); `force` replaces a package that is there.
-    `on_stage` is called with the name of each stage as it begins. Raises a TrtbertError, and leaves no package, when the model
-    cannot be read, is not supported, or a stage changes its answers. Where only the GPU of the target is missing, the
-    MissingRuntimeError names the build kit that was written beside `output`.
+    `on_stage` is called with the name of each stage as it begins, `on_progress` with the steps of a long one. Raises a TrtbertError,
+    and leaves no package, when the model cannot be read, is not supported, or a stage changes its answers. Where only the GPU of the
+    target is missing, the MissingRuntimeError names the build kit that was written beside `output`.
     """
     config, output = config or CompileConfig(), Path(output)
     runtime, precision = targets.resolve(config.target, config.runtime, config.precision)
@@ -130,6 +138,7 @@ def compile(
                 scratch=Path(scratch),
                 dump=dump,
                 on_stage=on_stage,
+                on_progress=on_progress,
             )
             prepared = _prepare(job)
             on_stage("build")
@@ -177,11 +186,18 @@ def _prepare(job: _Job) -> _Prepared:
     rewritten = rewrite(model, architecture=facts.architecture, num_layers=facts.num_layers, allow_unfused=config.allow_unfused)
     model, notes = rewritten.model, tuple[str, ...]()
     verifier.check("rewrite", model)
-    if precision != "fp32":
+    quantization: Quantization | None = None
+    if precision == "int8":
+        job.on_stage("calibrate")
+        quantized = quantize(model, facts, job.folder / facts.tokenizer.file, config, job.on_progress)
+        model, notes, quantization = quantized.model, quantized.notes, quantized.facts
+        verifier.check("calibrate", model, precision=precision)
+    half = HALF[precision] if config.target != "cpu" else None
+    if half is not None:
         job.on_stage("precision")
-        converted = convert(model, precision, batches)
-        model, notes = converted.model, converted.notes
-        verifier.check("precision", model, precision=precision)
+        converted = convert(model, half, batches)
+        model, notes = converted.model, notes + converted.notes
+        verifier.check("precision", model, precision=precision, is_half=True)
     manifest = Manifest(
         trtbert_version=__version__,
         model=facts,
@@ -193,6 +209,7 @@ def _prepare(job: _Job) -> _Prepared:
         profiles=profiles,
         fusions=rewritten.fusions,
         unfused=rewritten.unfused,
+        quantization=quantization,
         verification=verifier.verification(),
         notes=notes,
         source=SourceFacts(
@@ -225,7 +242,8 @@ def _build_trt(prepared: _Prepared, folder: Path, output: Path) -> Manifest:
     """The engine, or the build kit beside `output` and the error that names it, where no engine can be built here."""
     path = folder / "model.onnx"
     lowered, lowerings = lower_for_tensorrt(prepared.model)
-    prepared.verifier.check("build", lowered, precision=prepared.manifest.precision, runnable=with_query_axis(lowered))
+    precision = prepared.manifest.precision
+    prepared.verifier.check("build", lowered, precision=precision, runnable=with_query_axis(lowered), is_half=HALF[precision] is not None)
     save_onnx(lowered, path)
     manifest = prepared.manifest.model_copy(
         update={"onnx": path.name, "lowerings": lowerings, "verification": prepared.verifier.verification(UNVERIFIED_ON_GPU)}

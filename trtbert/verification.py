@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from trtbert.data import Text
 from trtbert.package import ModelFacts
-from trtbert.predictor.tokens import Feeds, Text, load_tokenizer, make_feeds, tokenize
+from trtbert.predictor.tokens import Feeds, load_tokenizer, make_feeds, tokenize
 from trtbert.tasks import ATTENTION_MASK, INPUT_IDS
 
 MAX_TOKENS = 512

@@ -33,6 +33,7 @@ LIMITS: dict[Precision, Limits] = {
     "fp32": Limits(max_error=2e-5, cosine=0.999999, label_margin=1e-4),
     "fp16": Limits(max_error=2e-2, cosine=0.9999, label_margin=1e-2),
     "bf16": Limits(max_error=1e-1, cosine=0.999, label_margin=5e-2),
+    "int8": Limits(max_error=0.5, cosine=0.9, label_margin=0.3),
 }
 _LABELLED: frozenset[Task] = frozenset({"text-classification", "token-classification", "question-answering", "fill-mask"})
 

@@ -43,10 +43,16 @@ def test_auto(target: targets.Target, expected: tuple[str, str]) -> None:
         ("sm75", "tensorrt-rtx", "fp32", r"FP32 GEMM is not supported by TensorRT-RTX on Turing; use --precision fp16"),
         ("sm75", "tensorrt-rtx", "bf16", r"bf16 needs sm80 or later; use --precision fp16"),
         ("sm70", "tensorrt", "bf16", r"bf16 needs sm80 or later"),
-        ("cpu", "onnxruntime", "fp16", r"use --precision fp32, or a GPU target for fp16"),
-        ("cpu", "onnxruntime", "bf16", r"use --precision fp32, or a GPU target for bf16"),
+        ("sm70", "tensorrt", "int8", r"Volta has no INT8 tensor cores, and FP16 is as fast there; use --precision fp16"),
+        ("cpu", "onnxruntime", "fp16", r"use --precision fp32 or int8, or a GPU target for fp16"),
+        ("cpu", "onnxruntime", "bf16", r"use --precision fp32 or int8, or a GPU target for bf16"),
+        ("cpu", "openvino", "fp16", r"use --precision fp32 or int8, or a GPU target for fp16"),
         ("cuda", "onnxruntime", "bf16", r"use --precision fp16 or fp32"),
-        ("cpu", "tensorrt-rtx", "fp32", r"use --runtime onnxruntime or a target such as sm86"),
+        ("cuda", "onnxruntime", "int8", r"does not support int8 on ONNX Runtime's CUDA provider; use --precision fp16 or fp32, .* sm75"),
+        ("cpu", "tensorrt-rtx", "fp32", r"use --runtime onnxruntime or openvino, or a target such as sm86"),
+        ("cuda", "tensorrt", "fp16", r"tensorrt builds for one GPU; use --runtime onnxruntime, or a target such as sm86"),
+        ("cuda", "openvino", "fp32", r"for the CPU only; use --target cpu, or --runtime auto for this target"),
+        ("sm86", "openvino", "int8", r"for the CPU only; use --target cpu, or --runtime auto for this target"),
         ("sm86", "onnxruntime", "fp16", r"use --target cuda, or --runtime tensorrt or tensorrt-rtx"),
     ],
 )
@@ -59,9 +65,20 @@ def test_nonsense_is_refused(target: targets.Target, runtime: targets.Runtime, p
 
 
 @pytest.mark.parametrize("target", ["sm80", "sm86", "sm89", "sm120"])
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
 def test_rtx_takes_every_precision_from_ampere_on(target: targets.Target, precision: targets.Precision) -> None:
     assert resolve(target, "auto", precision) == ("tensorrt-rtx", precision)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_what_a_cpu_takes(runtime: targets.Runtime, precision: targets.Precision) -> None:
+    assert resolve("cpu", runtime, precision) == (runtime, precision)
+
+
+def test_int8_from_turing_on() -> None:
+    assert resolve("sm75", "auto", "int8") == ("tensorrt-rtx", "int8")
+    assert resolve("sm90", "auto", "int8") == ("tensorrt", "int8")
 
 
 def test_a_missing_wheel_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,6 +87,8 @@ def test_a_missing_wheel_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> Non
         check_available("sm86", "tensorrt-rtx")
     with pytest.raises(MissingRuntimeError, match=r"pip install 'trtbert\[tensorrt\]'"):
         check_available("sm70", "tensorrt")
+    with pytest.raises(MissingRuntimeError, match=r"pip install 'trtbert\[openvino\]'"):
+        check_available("cpu", "openvino")
 
 
 def test_tensorrt_needs_the_gpu_it_builds_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +110,7 @@ def test_profiles_take_their_lengths_from_the_model() -> None:
 
 
 def test_checking_imports_nothing_heavy() -> None:
-    heavy = ["torch", "transformers", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "tensorrt", "tensorrt_rtx", "polygraphy", "numpy"]
+    heavy = ["torch", "transformers", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "openvino", "numpy"]
+    heavy += ["tensorrt", "tensorrt_rtx", "polygraphy"]
     code = f"import sys, trtbert.builders.targets; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -1,6 +1,7 @@
 """What a FusedQkvAttention node becomes in the ops that runtimes know.
 
-Every public lowering records its nodes on the site's tape and gives their result; None, with nothing recorded, where it does not fit.
+Every public lowering records its nodes on the site's tape and gives their result; None, with nothing recorded, where it does not fit:
+none of them fits a node with Q/DQ inside, which keeps its body.
 A row whose keys are all masked gets some finite context (the fused op says 0).
 
 Legend: B batch, S sequence, D hidden, N heads, H head size.
@@ -28,7 +29,7 @@ def softmax_attention(site: Site) -> ir.Value | None:
     of a merged projection is not. Mask and relative bias are added one after the other: their sum would be [B,N,S,S], 800 MB for
     64 texts of 512 tokens and 12 heads.
     """
-    if not site.has_types((ir.DataType.FLOAT,), 0, 2):
+    if _is_int8(site) or not site.has_types((ir.DataType.FLOAT,), 0, 2):
         return None
     parts, bias = _Parts(site), site.input(2)
     k_BNHS, q_BNSH = parts.heads(1, (0, 2, 3, 1)), parts.heads(0, (0, 2, 1, 3))
@@ -44,7 +45,7 @@ def attention_3d(site: Site) -> ir.Value | None:
 
     Not with a relative bias, whose sum with the mask would be as large as softmax_attention says.
     """
-    if not site.has_types(ORT_FLOAT, 0) or site.input(2) is not None:
+    if _is_int8(site) or not site.has_types(ORT_FLOAT, 0) or site.input(2) is not None:
         return None
     q_BSD, k_BSD, v_BSD = _split(site)
     heads: Attributes = {"q_num_heads": site.num_heads, "kv_num_heads": site.num_heads, "scale": site.scale}
@@ -53,7 +54,7 @@ def attention_3d(site: Site) -> ir.Value | None:
 
 def attention_4d(site: Site) -> ir.Value | None:
     """ONNX Attention on q, k and v [B,N,S,H], for TensorRT: half precision only, and its mask broadcasts, [B,1,1,S]."""
-    if not site.has_types(_HALF, 0, 2) or site.head_size < _MIN_TENSORRT_HEAD_SIZE:
+    if _is_int8(site) or not site.has_types(_HALF, 0, 2) or site.head_size < _MIN_TENSORRT_HEAD_SIZE:
         return None
     split_shape = site.constant([0, 0, site.num_heads, site.head_size])
     q, k, v = (site.op("Transpose", site.op("Reshape", part, split_shape), attributes={"perm": (0, 2, 1, 3)}) for part in _split(site))
@@ -67,7 +68,7 @@ def attention_4d(site: Site) -> ir.Value | None:
 
 def multi_head_attention(site: Site) -> ir.Value | None:
     """ONNX Runtime's MultiHeadAttention; the relative bias stays [1,N,S,S] beside the mask [B,S]."""
-    if not site.has_types(ORT_FLOAT, 0, 2):
+    if _is_int8(site) or not site.has_types(ORT_FLOAT, 0, 2):
         return None
     q_BSD, k_BSD, v_BSD = _split(site)
     inputs = (q_BSD, k_BSD, v_BSD, None, _int32_mask(site), site.input(2))
@@ -80,20 +81,31 @@ def contrib_attention(site: Site) -> ir.Value | None:
     Its bias is optional by its schema, but ONNX Runtime 1.31 dies of a segmentation fault without one.
     """
     projection = _projection(site)
-    if projection is None or not site.has_types(ORT_FLOAT, 0, 2):
+    if _is_int8(site) or projection is None or projection[1].const_value is None or not site.has_types(ORT_FLOAT, 0, 2):
         return None
     attributes = _contrib_attributes(site) | {"qkv_hidden_sizes": [site.num_heads * site.head_size] * 3}
     return site.op("Attention", *projection, _int32_mask(site), None, site.input(2), attributes=attributes, domain=CONTRIB)
 
 
+def _is_int8(site: Site) -> bool:
+    """Whether Q and DQ are inside the node; its body has them, and nothing else here does."""
+    return "int8" in site.node.overload.split(".")
+
+
 def qkv_matmul(node: ir.Node) -> ir.Node | None:
-    """The MatMul with constant weights that makes the packed qkv of an attention node; its Add, if any, has a constant bias."""
+    """The MatMul with constant weights, INT8 or float, that makes the packed qkv of an attention node; its Add has a constant bias."""
     matmul = _producer(node, 0)
     if matmul is not None and matmul.op_type == "Add":
         matmul = next((made for made in (_producer(matmul, 0), _producer(matmul, 1)) if made is not None), None)
-    if matmul is None or matmul.op_type != "MatMul" or _constant_rank(matmul.inputs[1]) != 2:
+    if matmul is None or matmul.op_type != "MatMul" or _constant_rank(stored(matmul.inputs[1])) != 2:
         return None
     return matmul
+
+
+def stored(weight: ir.Value | None) -> ir.Value | None:
+    """The constant that a weight is dequantized from, or the weight itself."""
+    node = None if weight is None else weight.producer()
+    return weight if node is None or node.op_type != "DequantizeLinear" else node.inputs[0]
 
 
 def _projection(site: Site) -> tuple[ir.Value, ir.Value, ir.Value] | None:
@@ -146,11 +158,20 @@ class _Parts:
 def _thirds(site: Site, weight: ir.Value) -> list[ir.Value]:
     """The q, k and v parts of a merged weight or bias, made once for all layers that share it."""
     if ("part", weight, 0) not in site.shared:
-        assert weight.const_value is not None
-        parts = np.split(weight.const_value.numpy(), 3, axis=-1)
-        for i, (part, letter) in enumerate(zip(parts, "qkv", strict=True)):
-            site.shared["part", weight, i] = site.tape.initializer(ir.tensor(part, name=f"{weight.name}.{letter}"))
+        dequantize = weight.producer()
+        if dequantize is None:
+            parts = _split_constant(site, weight)
+        else:
+            inputs = zip(*(_split_constant(site, value) for value in dequantize.inputs if value is not None), strict=True)
+            parts = [site.op("DequantizeLinear", *part, attributes={"axis": 1}) for part in inputs]
+        site.shared.update({("part", weight, i): part for i, part in enumerate(parts)})
     return [site.shared["part", weight, i] for i in range(3)]
+
+
+def _split_constant(site: Site, constant: ir.Value) -> list[ir.Value]:
+    assert constant.const_value is not None
+    parts = np.split(constant.const_value.numpy(), 3, axis=-1)
+    return [site.tape.initializer(ir.tensor(part, name=f"{constant.name}.{letter}")) for part, letter in zip(parts, "qkv", strict=True)]
 
 
 def _merge_heads(site: Site, context_BNSH: ir.Value) -> ir.Value:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime
 
+from trtbert.builders.integer import with_integer_gemms
 from trtbert.builders.lowering import BODY, ORT, lower
 from trtbert.builders.probe import Probe, embedding_probe, layer_probe
 
@@ -84,7 +85,7 @@ def _race(probe: Probe, default: Mapping[str, str], shapes: tuple[Shape, ...]) -
             key = tuple(sorted({(record.op, record.lowering) for record in records}))
             if (op, name) in key:
                 candidates[op, name] = key
-                sessions[key] = sessions[key] if key in sessions else _session(lowered)
+                sessions[key] = sessions[key] if key in sessions else _session(with_integer_gemms(lowered))
     times = [_interleaved(sessions, probe.feeds(*shape)) for shape in shapes]
     result: dict[str, dict[str, Rounds]] = {op: {} for op, _ in candidates}
     for (op, name), key in candidates.items():

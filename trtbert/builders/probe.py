@@ -12,13 +12,15 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from trtbert.bodies import add_functions
-from trtbert.builders.attention import qkv_matmul
+from trtbert.builders.attention import qkv_matmul, stored
 from trtbert.ops import DOMAIN, OPSET
 
 Feeds = dict[str, npt.NDArray[Any]]
 
 _IDS = (0, 1, 6)
 """The inputs of FusedEmbedLayerNorm that hold ids; the others are weights."""
+
+_QUANTISING = ("DequantizeLinear", "QuantizeLinear", "Sub", "Mul")
 
 _NUM_ROWS = 512
 """Rows of each table that the embedding probe keeps: a word table alone can be 90 MB and more."""
@@ -39,10 +41,10 @@ def layer_probe(model: ir.Model) -> Probe | None:
     norms = [node.outputs[0] for node in model.graph if node.op_type == "FusedSkipLayerNorm"]
     if not matmuls or len(matmuls) < len(attentions[:2]) or not norms:
         return None
-    start, weight = matmuls[0].inputs
-    end = norms[-1] if len(matmuls) == 1 else matmuls[1].inputs[0]
+    start, weight = _float_input(matmuls[0]), stored(matmuls[0].inputs[1])
+    end = norms[-1] if len(matmuls) == 1 else _float_input(matmuls[1])
     inputs = [value for value in (start, *attentions[0].inputs[1:]) if value is not None]
-    if end is None or weight is None or weight.const_value is None:
+    if weight is None or weight.const_value is None:
         return None
     try:
         graph = ir.convenience.extract(model.graph, inputs, [end])
@@ -62,17 +64,26 @@ def layer_probe(model: ir.Model) -> Probe | None:
     return Probe(model=_model(graph), feeds=feeds)
 
 
+def _float_input(matmul: ir.Node) -> ir.Value:
+    """What the MatMul reads, before it is smoothed, shifted and quantised."""
+    value = matmul.inputs[0]
+    assert value is not None
+    while (node := value.producer()) is not None and node.op_type in _QUANTISING and node.inputs[0] is not None:
+        value = node.inputs[0]
+    return value
+
+
 def embedding_probe(model: ir.Model) -> Probe | None:
     """The fused embeddings alone, over the first rows of their tables; None where they are not fused."""
     fused = next((node for node in model.graph if node.op_type == "FusedEmbedLayerNorm"), None)
     if fused is None:
         return None
-    ids = {i: ir.val(f"ids_{i}", _dtype(value)) for i, value in enumerate(fused.inputs) if i in _IDS}
-    weights = {i: _first_rows(f"weight_{i}", value) for i, value in enumerate(fused.inputs) if i not in _IDS}
+    ids = {i: ir.val(f"ids_{i}", _dtype(value)) for i, value in enumerate(fused.inputs) if i in _IDS and value is not None}
+    weights = {i: _first_rows(f"weight_{i}", value) for i, value in enumerate(fused.inputs) if i not in _IDS and value is not None}
     initializers = [value for value in weights.values() if value is not None]
     if len(initializers) < len(weights):
         return None
-    inputs = [(ids | weights)[i] for i in range(len(fused.inputs))]
+    inputs = [(ids | weights).get(i) for i in range(len(fused.inputs))]
     node = ir.Node(DOMAIN, fused.op_type, inputs, fused.attributes.values(), overload=fused.overload, num_outputs=1)
     node.outputs[0].name = "embeddings_BSD"
     graph = ir.Graph(list(ids.values()), node.outputs, nodes=[node], initializers=initializers, opset_imports={"": OPSET}, name="probe")

@@ -11,7 +11,12 @@ from trtbert.errors import ConfigError, MissingRuntimeError, UnsupportedError
 RTX_TARGETS: tuple[Target, ...] = ("sm75", "sm80", "sm86", "sm89", "sm120")
 """The compute capabilities that TensorRT-RTX builds for, with no GPU at hand."""
 
-MODULES: dict[Runtime, str] = {"onnxruntime": "onnxruntime", "tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+MODULES: dict[Runtime, str] = {
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx": "tensorrt_rtx",
+}
 
 
 def resolve(
@@ -19,7 +24,8 @@ def resolve(
 ) -> tuple[Runtime, Precision]:
     """What `auto` means for `target`; raises UnsupportedError for a combination that cannot work.
 
-    A GPU gets TensorRT where it is installed and this machine has that GPU, else TensorRT-RTX where it supports the target.
+    A CPU gets ONNX Runtime: whether OpenVINO is faster is measured later, on the engines. A GPU gets TensorRT where it is installed
+    and this machine has that GPU, else TensorRT-RTX where it supports the target.
     """
     if runtime == "auto":
         runtime = _runtime(target)
@@ -90,12 +96,13 @@ def _runtime(target: Target) -> Runtime:
 
 
 def _runtime_reason(target: Target, runtime: Runtime) -> str | None:
-    if target in ("cpu", "cuda"):
-        return (
-            None
-            if runtime == "onnxruntime"
-            else f"{runtime} runs on no {target} target; use --runtime onnxruntime or a target such as sm86"
-        )
+    if target == "cpu":
+        is_for_cpu = runtime in ("onnxruntime", "openvino")
+        return None if is_for_cpu else f"{runtime} runs on no CPU; use --runtime onnxruntime or openvino, or a target such as sm86"
+    if runtime == "openvino":
+        return "OpenVINO packages are for the CPU only; use --target cpu, or --runtime auto for this target"
+    if target == "cuda":
+        return None if runtime == "onnxruntime" else f"{runtime} builds for one GPU; use --runtime onnxruntime, or a target such as sm86"
     if runtime == "onnxruntime":
         return "ONNX Runtime builds no engine for one GPU; use --target cuda, or --runtime tensorrt or tensorrt-rtx"
     if runtime == "tensorrt-rtx" and target == "sm70":
@@ -106,12 +113,19 @@ def _runtime_reason(target: Target, runtime: Runtime) -> str | None:
 
 
 def _precision_reason(target: Target, runtime: Runtime, precision: Precision) -> str | None:
-    if target == "cpu" and precision != "fp32":
-        return f"ONNX Runtime's CPU provider is slower in {precision} than in fp32; use --precision fp32, or a GPU target for {precision}"
-    if target in ("cuda",) and precision == "bf16":
+    if target == "cpu" and precision not in ("fp32", "int8"):
+        return f"{precision} is slower than fp32 on most CPUs; use --precision fp32 or int8, or a GPU target for {precision}"
+    if target == "cuda" and precision == "bf16":
         return "ONNX Runtime's CUDA provider has too few bf16 kernels; use --precision fp16 or fp32"
+    if target == "cuda" and precision == "int8":
+        return (
+            "trtbert does not support int8 on ONNX Runtime's CUDA provider; use --precision fp16 or fp32, or for int8 --target cpu "
+            "or a TensorRT target, sm75 or later"
+        )
     if target in ("sm70", "sm75") and precision == "bf16":
         return "bf16 needs sm80 or later; use --precision fp16"
+    if target == "sm70" and precision == "int8":
+        return "Volta has no INT8 tensor cores, and FP16 is as fast there; use --precision fp16"
     if target == "sm75" and runtime == "tensorrt-rtx" and precision == "fp32":
         return "FP32 GEMM is not supported by TensorRT-RTX on Turing; use --precision fp16"
     return None

@@ -27,6 +27,8 @@ class Kind(enum.Enum):
     """Float32, and so is the arithmetic after it."""
     BOUNDARY = enum.auto()
     """Float32 inside, but its result is rounded to half without harm."""
+    QUANTIZE = enum.auto()
+    """Q or DQ: half, scale included, unless what it reads or gives would overflow: between DQ and GEMM no Cast may stand."""
     EXACT = enum.auto()
     """Float32, and so is the arithmetic before it: its result jumps, as a bucket's number does."""
     SHAPE = enum.auto()
@@ -84,6 +86,7 @@ _STANDARD = {
     **dict.fromkeys(_ARITHMETIC, Kind.ARITHMETIC),
     **dict.fromkeys(_BOUNDARIES, Kind.BOUNDARY),
     **dict.fromkeys(_EXACT, Kind.EXACT),
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), Kind.QUANTIZE),
     **dict.fromkeys(("Shape", "Size"), Kind.SHAPE),
 }
 

@@ -8,7 +8,7 @@ from trtbert.precision.scan import Peaks
 
 _ALWAYS_FLOAT = (Kind.FLOAT, Kind.BOUNDARY, Kind.EXACT)
 _ALWAYS_HALF = (Kind.GEMM, Kind.ATTENTION, Kind.FUSED_ATTENTION)
-_CONVERTIBLE = (Kind.ARITHMETIC, Kind.MOVE, Kind.FUSED_LAYER_NORM, Kind.FUSED_GELU)
+_CONVERTIBLE = (Kind.ARITHMETIC, Kind.MOVE, Kind.QUANTIZE, Kind.FUSED_LAYER_NORM, Kind.FUSED_GELU)
 
 
 class Plan:
@@ -48,6 +48,8 @@ class Plan:
             return True
         is_last = all(self._has_float_readers(value) for value in outputs)
         match self.kinds[node]:
+            case Kind.QUANTIZE:
+                return any(self.exceeds(value) for value in inputs)
             case Kind.FUSED_LAYER_NORM:
                 return is_last or any(self.exceeds(value) for value in inputs if value.const_value is not None)
             case Kind.FUSED_GELU:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from trtbert.data import Text
 from trtbert.predictor.encoder import Encoder
-from trtbert.predictor.tokens import Text
 from trtbert.runtime import Array
 
 

@@ -1,13 +1,16 @@
-"""A package's tokenizer and engine together: texts -> the rows of the model's outputs, in batches, without their padding."""
+"""A tokenizer and an engine together: texts -> the rows of the model's outputs, in batches, without their padding."""
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from tokenizers import Encoding
 
-from trtbert.package import Package
+from trtbert.config import Profile, Target
+from trtbert.data import Text
+from trtbert.package import ModelFacts
 from trtbert.predictor.batches import MAX_TOKENS_CPU, MAX_TOKENS_GPU, longest_length, plan_batches
-from trtbert.predictor.tokens import Text, load_tokenizer, make_feeds, tokenize
+from trtbert.predictor.tokens import load_tokenizer, make_feeds, tokenize
 from trtbert.runtime import Array, Runtime
 from trtbert.tasks import TASKS
 
@@ -18,15 +21,18 @@ _MAX_OUTPUT_VALUES = 2**26
 class Encoder:
     """Holds no state between calls; may be used from several threads."""
 
-    def __init__(self, package: Package, runtime: Runtime) -> None:
-        self.facts = package.manifest.model
+    def __init__(
+        self, facts: ModelFacts, runtime: Runtime, *, tokenizer: Path, profiles: Sequence[Profile] = (), target: Target = "cpu"
+    ) -> None:
+        """`tokenizer` is the tokenizer.json; `profiles` are those of the engine, none for one that takes every shape."""
+        self.facts = facts
         self.runtime = runtime
-        self._profiles = package.manifest.profiles
+        self._profiles = profiles
         self.max_length = longest_length(self._profiles, self.facts.max_length)
         is_cut = self.facts.task != "question-answering"  # There, long contexts are cut into windows.
-        self.tokenizer = load_tokenizer(package.tokenizer_path, max_length=self.max_length if is_cut else None)
+        self.tokenizer = load_tokenizer(tokenizer, max_length=self.max_length if is_cut else None)
         self._is_per_token = "sequence" in TASKS[self.facts.task].shape
-        self._max_tokens = MAX_TOKENS_CPU if package.target == "cpu" else MAX_TOKENS_GPU
+        self._max_tokens = MAX_TOKENS_CPU if target == "cpu" else MAX_TOKENS_GPU
         if self._is_per_token:
             widths = [size for output in self.facts.outputs for size in output.shape[2:] if isinstance(size, int)]
             self._max_tokens = min(self._max_tokens, _MAX_OUTPUT_VALUES // math.prod(widths))

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
+from trtbert.data import Text
 from trtbert.errors import ConfigError
 from trtbert.predictor.encoder import Encoder
 from trtbert.predictor.labels import label_name
-from trtbert.predictor.tokens import Text
 from trtbert.runtime import Array
 
 Aggregation = Literal["none", "simple", "first", "average", "max"]

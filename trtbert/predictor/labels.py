@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from trtbert.data import Text
 from trtbert.errors import ConfigError
 from trtbert.predictor.encoder import Encoder
 from trtbert.predictor.options import check_number
-from trtbert.predictor.tokens import Text
 from trtbert.runtime import Array
 
 

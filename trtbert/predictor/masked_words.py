@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from tokenizers import Encoding
 
+from trtbert.data import Text
 from trtbert.errors import InputError, UnsupportedError
 from trtbert.predictor.encoder import Encoder
 from trtbert.predictor.options import check_number
-from trtbert.predictor.tokens import Text
 from trtbert.runtime import Array
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from trtbert.data import Text
 from trtbert.errors import InputError, UnsupportedError
 from trtbert.package import Manifest, Package, open_package
 from trtbert.predictor.answers import examples_from, find_answers
@@ -16,7 +17,6 @@ from trtbert.predictor.entities import find_entities
 from trtbert.predictor.labels import predict_labels
 from trtbert.predictor.masked_words import fill_masks
 from trtbert.predictor.options import check_options
-from trtbert.predictor.tokens import Text
 from trtbert.runtime import Array, Runtime, open_runtime
 from trtbert.tasks import Task
 
@@ -40,7 +40,10 @@ class Predictor:
     def __init__(self, package: Package, runtime: Runtime) -> None:
         self.package = package
         self.runtime = runtime
-        self._encoder = Encoder(package, runtime)
+        manifest = package.manifest
+        self._encoder = Encoder(
+            manifest.model, runtime, tokenizer=package.tokenizer_path, profiles=manifest.profiles, target=manifest.target
+        )
         self._task = package.manifest.model.task
 
     @property

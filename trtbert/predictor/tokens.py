@@ -8,12 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 
+from trtbert.data import Text
 from trtbert.errors import InputError, PackageError
 from trtbert.package import ModelFacts
 from trtbert.tasks import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
-
-Text = str | tuple[str, str]
-"""A text, or a pair of texts that the model reads together."""
 
 Feeds = dict[str, npt.NDArray[np.int32]]
 

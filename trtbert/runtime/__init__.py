@@ -65,8 +65,12 @@ def open_runtime(engine: Engine, *, threads: int | None = None) -> Runtime:
         from trtbert.runtime.ort import OrtRuntime
 
         return OrtRuntime(path, target=engine.target, threads=threads)
+    if engine.runtime == "openvino":
+        from trtbert.runtime.openvino import OpenVinoRuntime
+
+        return OpenVinoRuntime(path, threads=threads)
     if engine.runtime in ("tensorrt", "tensorrt-rtx"):
         from trtbert.runtime.trt import TrtRuntime
 
         return TrtRuntime(engine)
-    raise UnsupportedError(f"Runtime {engine.runtime!r} is not supported; it is one of onnxruntime, tensorrt, tensorrt-rtx.")
+    raise UnsupportedError(f"Runtime {engine.runtime!r} is not supported; it is one of onnxruntime, openvino, tensorrt, tensorrt-rtx.")

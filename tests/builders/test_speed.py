@@ -1,0 +1,117 @@
+"""Engines are timed in processes of their own, in turns; which of them wins follows from the times; a process that dies is named."""
+
+import json
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import onnx_ir as ir
+import psutil
+import pytest
+
+from tests.builders.fused import NUM_POSITIONS, NUM_WORDS, Encoder, feeds, fused_encoder
+from trtbert.builders import openvino, speed
+from trtbert.builders.lowering import ORT, lower
+from trtbert.errors import UnsupportedError
+
+INPUTS = tuple(feeds(1, 1))
+CHILD = """
+import json, sys
+times = {times}[json.loads(sys.stdin.readline())["runtime"]]
+print("null", flush=True)
+for line in sys.stdin:
+    print(times[int(line)], flush=True)
+"""
+PARENT = """
+import os, subprocess, sys
+child = subprocess.Popen(sys.argv[2:], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
+child.stdin.write(sys.argv[1].encode() + os.linesep.encode())
+assert child.stdout.readline().strip() == b"null"
+print(child.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "SECONDS", 0.01)
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("engines")
+    model = fused_encoder(Encoder())
+    ir.save(lower(model, ORT, openvino.STANDARD)[0], folder / "model.onnx")
+    return {"onnxruntime": folder / "model.onnx", "openvino": openvino.build(model, folder / "model.xml").path}
+
+
+def test_every_engine_is_timed_at_every_shape(engines: dict[str, Path]) -> None:
+    found = speed.fastest(engines, INPUTS, NUM_WORDS, NUM_POSITIONS)
+    assert found.name in engines
+    assert {name: list(times) for name, times in found.milliseconds.items()} == {name: ["1x64", "8x64"] for name in engines}
+    assert all(0 < milliseconds < 1e4 for times in found.milliseconds.values() for milliseconds in times.values())
+    assert not psutil.Process().children(), "a process is left"
+
+
+def test_a_long_model_is_timed_at_128_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, onnxruntime=[1.0, 8.0])
+    assert list(speed.fastest({"onnxruntime": Path("x")}, INPUTS, NUM_WORDS, 512).milliseconds["onnxruntime"]) == ["1x128", "8x128"]
+
+
+@pytest.mark.parametrize(
+    ("times", "winner"),
+    [
+        ([1.0, 8.0], "onnxruntime"),
+        ([0.98, 7.9], "onnxruntime"),  # less than 3 %
+        ([0.9, 7.5], "openvino"),
+        ([0.5, 9.6], "openvino"),  # mean of 0.5 and 1.2
+        ([1.4, 5.2], "onnxruntime"),  # mean of 1.4 and 0.65
+    ],
+)
+def test_the_first_engine_gives_way_only_to_a_real_gain(monkeypatch: pytest.MonkeyPatch, times: list[float], winner: str) -> None:
+    answer(monkeypatch, onnxruntime=[1.0, 8.0], openvino=times)
+    found = speed.fastest({"onnxruntime": Path("x"), "openvino": Path("y")}, INPUTS, NUM_WORDS, 512)
+    assert found.name == winner
+    assert found.milliseconds == {
+        "onnxruntime": {"1x128": 1.0, "8x128": 8.0},
+        "openvino": dict(zip(("1x128", "8x128"), times, strict=True)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [
+        ("raise MemoryError('no more')", r"status 1\.\n.*MemoryError: no more"),
+        ("os.abort()", r"status -6\.\n.*the last words"),
+        ("print('null', flush=True); sys.stdin.readline(); os._exit(3)", r"status 3\.\n.*the last words"),
+    ],
+)
+def test_a_process_that_dies_is_named(monkeypatch: pytest.MonkeyPatch, ending: str, words: str) -> None:
+    child = f"import os, sys; sys.stdin.readline(); print('the last words', file=sys.stderr, flush=True); {ending}"
+    monkeypatch.setattr(speed, "_COMMAND", (sys.executable, "-c", child))
+    with pytest.raises(UnsupportedError, match=rf"The openvino engine cannot be timed: its process ended with {words}") as caught:
+        speed.fastest({"openvino": Path("x")}, INPUTS, NUM_WORDS, 512)
+    assert "--runtime onnxruntime or --runtime openvino" in str(caught.value)
+
+
+def test_an_engine_that_does_not_load_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=r"(?s)openvino engine cannot be timed: .*PackageError: OpenVINO 20\S* cannot load"):
+        speed.fastest({"openvino": tmp_path / "model.xml"}, INPUTS, NUM_WORDS, 512)
+    assert not psutil.Process().children()
+
+
+def test_a_child_ends_with_its_parent(engines: dict[str, Path]) -> None:
+    """The parent is killed while its child waits for its turn."""
+    request = {"runtime": "openvino", "path": str(engines["openvino"]), "inputs": INPUTS, "vocab_size": NUM_WORDS, "shapes": [[1, 8]]}
+    command = [sys.executable, "-c", PARENT, json.dumps(request), *speed._COMMAND]
+    parent = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert parent.returncode == -9, parent.stderr
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(int(parent.stdout)).wait(timeout=10)
+    assert not psutil.pid_exists(int(parent.stdout))
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, **times: list[float]) -> None:
+    """Let the children answer these milliseconds for each shape."""
+    monkeypatch.setattr(speed, "_COMMAND", (sys.executable, "-c", CHILD.format(times=times)))

@@ -1,0 +1,174 @@
+"""A float graph, texts and a method -> how each GEMM is quantised; what the user leaves open is chosen on texts that were held back."""
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from trtbert.bodies import add_functions
+from trtbert.calibrate.collect import Array, Batches, Feeds, Statistics, Tensor, collect
+from trtbert.calibrate.embeddings import plan_embeddings
+from trtbert.calibrate.full import full_tensors, plan_full
+from trtbert.calibrate.gemms import Gemm, find_gemms
+from trtbert.calibrate.plan import plan_gemm
+from trtbert.calibrate.smooth import find_factors, fold_into_values
+from trtbert.calibrate.thresholds import METHODS, Histogram
+from trtbert.calibrate.trials import Judge
+from trtbert.config import CalibrationMethod, Quantize
+from trtbert.errors import UnsupportedError
+
+logger = logging.getLogger(__name__)
+
+_GAIN = 0.95
+"""A way to calibrate takes the place of one before it in the order only if it has less than this share of its error."""
+_ORDER = ("minmax", "percentile", "mse", "entropy")
+"""What clips least comes first: where the held-back texts see no difference, other texts may."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One way to calibrate, and the error of the model's outputs that it gives on the held-back texts (see Judge.error)."""
+
+    method: str
+    is_smoothed: bool
+    error: float
+
+
+class Part(Protocol):
+    """Something of the graph that can be quantised, or stay in float, by itself."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    def apply(self, graph: ir.Graph) -> None:
+        """Quantise it in `graph`, a copy of the graph that it was planned for."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Calibrated:
+    """How the model is to be quantised."""
+
+    base: ir.Model
+    """The float graph that the parts are of; with smoothing, factors may be folded into its weights."""
+    parts: tuple[Part, ...]
+    trial: Trial
+    trials: tuple[Trial, ...]
+    """All that were measured."""
+    maxima: Mapping[str, float]
+    """Of each GEMM's input (times its factors) the largest |x|, by the key of the part."""
+
+    def model(self, kept: Collection[str] | None = None) -> ir.Model:
+        """A copy of the graph with the parts `kept` (by key; None for all) in INT8; other weights are shared with it."""
+        return _quantized(self.base, [part for part in self.parts if kept is None or part.key in kept])
+
+
+def calibrate(
+    model: ir.Model,
+    batches: Batches,
+    held_back: Sequence[Feeds],
+    *,
+    method: CalibrationMethod,
+    quantize: Quantize,
+    smooth: bool | None,
+    has_int8_embeddings: bool,
+    on_progress: Callable[[int], None] = lambda num_texts: None,
+) -> Calibrated:
+    """Measure what the GEMMs of the float32 `model` read on `batches`, and choose a threshold for each.
+
+    `method` auto: the one of the least error on `held_back`. `smooth` None: smoothed or not, likewise. `on_progress` is told how many
+    texts were run. Raises UnsupportedError for a model with no GEMM to quantise, or with infinite activations.
+    """
+    plain = _plain(model, quantize, batches, on_progress)
+    bases = [plain] if smooth is False else [_smoothed(plain, batches, on_progress)]
+    bases = bases if smooth is not None else [plain, *bases]
+    judge = Judge(model, held_back)
+    candidates = [_judged(base, name, judge) for base in bases for name in (_ORDER if method == "auto" else (method,))]
+    best = candidates[0]
+    for candidate in candidates[1:]:
+        if candidate.trial.error < _GAIN * best.trial.error:
+            best = candidate
+    logger.info("chosen: %s", best.trial)
+    embeddings = plan_embeddings(best.base.model.graph) if has_int8_embeddings else None
+    return Calibrated(
+        base=best.base.model,
+        parts=best.parts if embeddings is None else (*best.parts, embeddings),
+        trial=best.trial,
+        trials=tuple(candidate.trial for candidate in candidates),
+        maxima={gemm.key: best.base.statistics[str(gemm.x.name)].histogram.maximum for gemm in best.base.gemms},
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Base:
+    """A float graph, plain or smoothed, and what its tensors hold."""
+
+    model: ir.Model
+    quantize: Quantize
+    gemms: list[Gemm]
+    statistics: Mapping[str, Statistics]
+    factors: Mapping[str, Array]
+    is_smoothed: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Candidate:
+    base: _Base
+    parts: tuple[Part, ...]
+    trial: Trial
+
+
+def _plain(model: ir.Model, quantize: Quantize, batches: Batches, on_progress: Callable[[int], None]) -> _Base:
+    gemms = find_gemms(model.graph, quantize)
+    if not gemms:
+        raise UnsupportedError(
+            "No matrix product of an encoder layer was found, so nothing can be computed in INT8. Compile with --precision fp16 or fp32."
+        )
+    statistics = collect(model, _tensors(model, gemms, quantize), batches, on_progress=on_progress)
+    return _Base(model=model, quantize=quantize, gemms=gemms, statistics=statistics, factors={}, is_smoothed=False)
+
+
+def _smoothed(plain: _Base, batches: Batches, on_progress: Callable[[int], None]) -> _Base:
+    """Factors need the ranges of the columns first, their histograms need the factors: so a second pass."""
+    model = plain.model.clone()
+    gemms = find_gemms(model.graph, plain.quantize)
+    factors = fold_into_values(model, gemms, find_factors(gemms, plain.statistics))
+    statistics = collect(model, _tensors(model, gemms, plain.quantize), batches, factors=factors, on_progress=on_progress)
+    return replace(plain, model=model, gemms=gemms, statistics=statistics, factors=factors, is_smoothed=True)
+
+
+def _judged(base: _Base, method: str, judge: Judge) -> _Candidate:
+    parts = tuple(_parts(base, METHODS[method]))
+    trial = Trial(method=method, is_smoothed=base.is_smoothed, error=judge.error(_quantized(base.model, parts)))
+    logger.info("%s", trial)
+    return _Candidate(base=base, parts=parts, trial=trial)
+
+
+def _parts(base: _Base, method: Callable[[Histogram], float]) -> Iterator[Part]:
+    for gemm in base.gemms:
+        name = str(gemm.x.name)
+        plan = plan_gemm(gemm, base.statistics[name], base.factors.get(name), method)
+        if plan is not None:
+            yield plan
+    if base.quantize == "full":
+        yield from plan_full(base.model.graph, base.statistics, method)
+
+
+def _quantized(model: ir.Model, parts: Iterable[Part]) -> ir.Model:
+    model = model.clone()
+    for part in parts:
+        part.apply(model.graph)
+    add_functions(model)
+    passes.RemoveUnusedNodesPass()(model)
+    return model
+
+
+def _tensors(model: ir.Model, gemms: Sequence[Gemm], quantize: Quantize) -> list[Tensor]:
+    names = dict.fromkeys(str(gemm.x.name) for gemm in gemms)
+    return [Tensor(name, name) for name in names] + (full_tensors(model.graph) if quantize == "full" else [])

@@ -1,0 +1,208 @@
+"""A float graph, texts and perhaps an accuracy budget -> the graph in INT8, and what the manifest says of it."""
+
+import logging
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from trtbert import package
+from trtbert.builders import ort
+from trtbert.calibrate import Calibrated, Cost, GemmPlan, Part, calibrate, fit_budget, measure_costs
+from trtbert.calibration_texts import CalibrationTexts, read_calibration_texts
+from trtbert.config import CompileConfig, Metric
+from trtbert.data import Example, Text, read_examples, read_texts
+from trtbert.errors import ConfigError, VerificationError
+from trtbert.evaluation import evaluate, metric_for
+from trtbert.fidelity import Fidelity
+from trtbert.metrics import METRICS
+from trtbert.package import ModelFacts, Quantization, QuantizedPart
+from trtbert.predictor.encoder import Encoder
+from trtbert.runtime.ort import OrtRuntime
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int | None], None]
+"""What is being done, how many of its steps, and of how many (None: not known)."""
+
+FIDELITY: Metric = "fidelity"
+_MAX_FIDELITY_TEXTS = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """The graph with Q/DQ, what the manifest says of it, and what a user should know, one sentence each."""
+
+    model: ir.Model
+    facts: Quantization
+    notes: tuple[str, ...]
+
+
+def quantize(model: ir.Model, facts: ModelFacts, tokenizer: Path, config: CompileConfig, on_progress: Progress) -> Quantized:
+    """Calibrate the fused float32 `model` and put Q/DQ into it, within `config.max_drop` if there is one.
+
+    `tokenizer` is the tokenizer.json. Raises InputError for texts that cannot be used, VerificationError where INT8 costs more than the
+    budget allows.
+    """
+    texts = read_calibration_texts(config.calibration_data, tokenizer, facts, column=config.text_column, size=config.calibration_size)
+    judge = None if config.max_drop is None else _Judge(model, facts, tokenizer, config, texts)  # first: it reads the user's file
+    calibrated = _calibrate(model, texts, config, on_progress)
+    parts, budget, costs = {part.key for part in calibrated.parts}, None, dict[str, float]()
+    if judge is not None and config.max_drop is not None:
+        on_progress("measuring what each layer costs", 0, None)
+        found = measure_costs(calibrated, texts.held_back_batches())
+        costs = {cost.key: cost.error for cost in found}
+        budget, kept = _fit(calibrated, found, judge, config.max_drop)
+        parts &= set(kept)
+    return Quantized(
+        model=calibrated.model(parts),
+        facts=_facts(calibrated, parts, costs, budget, texts, config),
+        notes=(*texts.notes, *_notes(calibrated, parts)),
+    )
+
+
+def _calibrate(model: ir.Model, texts: CalibrationTexts, config: CompileConfig, on_progress: Progress) -> Calibrated:
+    num_done = 0
+
+    def advance(num_texts: int) -> None:
+        nonlocal num_done
+        num_done += num_texts
+        on_progress("calibrating", num_done % (len(texts.encodings) + 1), len(texts.encodings))
+
+    return calibrate(
+        model,
+        texts.batches,
+        texts.held_back_batches(),
+        method=config.calibration_method,
+        quantize=config.quantize,
+        smooth=config.smooth,
+        has_int8_embeddings=config.quantize_embeddings,
+        on_progress=advance,
+    )
+
+
+class _Judge:
+    """Scores graphs: by a metric on the user's labelled examples, else by their fidelity to the float model."""
+
+    def __init__(self, model: ir.Model, facts: ModelFacts, tokenizer: Path, config: CompileConfig, texts: CalibrationTexts) -> None:
+        self._facts, self._tokenizer = facts, tokenizer
+        self.metric, self._examples = _metric_and_examples(facts, config)
+        self._fidelity: Fidelity | None = None
+        if self.metric == FIDELITY:
+            encoder = self._encoder(model)
+            encodings = texts.held_back if config.eval_data is None else encoder.tokenize(_eval_texts(config))
+            self._fidelity = Fidelity(encoder, encodings)
+            self.num_examples, self.float_score = len(encodings), 100.0
+        else:
+            self.num_examples, self.float_score = len(self._examples), self.score(model)
+
+    def score(self, model: ir.Model) -> float:
+        encoder = self._encoder(model)
+        return self._fidelity.percent(encoder) if self._fidelity is not None else evaluate(encoder, self._examples, self.metric)
+
+    def _encoder(self, model: ir.Model) -> Encoder:
+        """The graph as ONNX Runtime runs it on this CPU."""
+        with tempfile.TemporaryDirectory() as folder:
+            built = ort.build(model, Path(folder, "model.onnx"), is_measured=False)
+            return Encoder(self._facts, OrtRuntime(built.path), tokenizer=self._tokenizer)
+
+
+def _metric_and_examples(facts: ModelFacts, config: CompileConfig) -> tuple[Metric, list[Example]]:
+    """What `auto` means, and the labelled examples for it, none for fidelity; ConfigError for a metric that does not fit."""
+    allowed, path = METRICS.get(facts.task, ()), config.eval_data
+    if config.metric not in ("auto", FIDELITY, *allowed):
+        raise ConfigError(f"--metric {config.metric} is none for {facts.task}; choose one of {', '.join((*allowed, FIDELITY))}.")
+    if path is None and config.metric not in ("auto", FIDELITY):
+        raise ConfigError(f"--metric {config.metric} needs labelled examples; give them with --eval-data FILE.")
+    if path is None or config.metric == FIDELITY or path.suffix == ".txt" or not allowed:
+        return FIDELITY, []
+    examples = read_examples(path, facts.task, labels=facts.labels, column=config.text_column)
+    return metric_for(facts.task, examples) if config.metric == "auto" else config.metric, examples
+
+
+def _eval_texts(config: CompileConfig) -> list[Text]:
+    assert config.eval_data is not None
+    return [text for text, _ in zip(read_texts(config.eval_data, column=config.text_column), range(_MAX_FIDELITY_TEXTS), strict=False)]
+
+
+def _fit(calibrated: Calibrated, costs: tuple[Cost, ...], judge: _Judge, max_drop: float) -> tuple[package.Budget, Collection[str]]:
+    """The budget as it was met, and the parts that are in INT8."""
+    scores: list[float] = []
+
+    def score(kept: Collection[str]) -> float:
+        scores.append(judge.score(calibrated.model(kept)))
+        return scores[-1]
+
+    budget = fit_budget(costs, score, least=judge.float_score - max_drop)
+    if budget is None:
+        table = "".join(f"\n  {cost.label:<32} {cost.error:.2e}" for cost in costs)
+        raise VerificationError(
+            f"INT8 costs {judge.float_score - scores[0]:.2f} points of {judge.metric} on {judge.num_examples} examples "
+            f"({judge.float_score:.2f} -> {scores[0]:.2f}), and --max-drop allows {max_drop:g}. With all but the cheapest part in float "
+            f"it is {scores[-1]:.2f}, still too little. What each part costs alone (error of the outputs):{table}\n"
+            "Allow more with --max-drop, try --calibration-method auto or calibration data closer to what the model will see, or use "
+            "--precision fp16 or fp32."
+        )
+    kept = [cost.key for cost in costs if cost.key not in budget.reverted]
+    facts = package.Budget(
+        metric=judge.metric,
+        max_drop=max_drop,
+        num_examples=judge.num_examples,
+        float_score=judge.float_score,
+        int8_score=budget.score,
+    )
+    return facts, kept
+
+
+def _facts(
+    calibrated: Calibrated,
+    kept: Collection[str],
+    costs: dict[str, float],
+    budget: package.Budget | None,
+    texts: CalibrationTexts,
+    config: CompileConfig,
+) -> Quantization:
+    parts = [
+        QuantizedPart(part=part.label, is_int8=part.key in kept, cost=costs.get(part.key), **_numbers(part, calibrated))
+        for part in calibrated.parts
+    ]
+    return Quantization(
+        preset=config.quantize,
+        method=calibrated.trial.method,
+        is_smoothed=calibrated.trial.is_smoothed,
+        error=calibrated.trial.error,
+        texts=texts.source,
+        num_texts=len(texts.encodings),
+        num_held_back=len(texts.held_back),
+        trials=tuple(package.CalibrationTrial(method=t.method, is_smoothed=t.is_smoothed, error=t.error) for t in calibrated.trials),
+        parts=tuple(parts),
+        budget=budget,
+    )
+
+
+def _numbers(part: Part, calibrated: Calibrated) -> dict[str, Any]:
+    if not isinstance(part, GemmPlan):
+        return {}
+    return {
+        "tensor": part.tensor,
+        "threshold": part.threshold,
+        "maximum": calibrated.maxima[part.key],
+        "scale": part.step.scale,
+        "shift": part.step.shift,
+    }
+
+
+def _notes(calibrated: Calibrated, kept: Collection[str]) -> Iterator[str]:
+    gemms = [part for part in calibrated.parts if isinstance(part, GemmPlan)]
+    num_refused = sum(gemm.is_refused for gemm in gemms)
+    if num_refused:
+        yield (
+            f"nothing is clipped in {num_refused} of {len(gemms)} GEMMs: the threshold of the method {calibrated.trial.method} made their "
+            "results worse"
+        )
+    reverted = [part.label for part in calibrated.parts if part.key not in kept]
+    if reverted:
+        yield f"stays in float to keep the accuracy: {', '.join(reverted)}"
