@@ -13,10 +13,10 @@ from trtbert import verify
 from trtbert.config import CompileConfig, Precision
 from trtbert.errors import VerificationError
 from trtbert.export import Source, load_source
-from trtbert.pipeline import _Verifier
 from trtbert.rewrite import rewrite
 from trtbert.tasks import Task
 from trtbert.verification import verification_batches
+from trtbert.verifier import Verifier
 from trtbert.verify import Feeds
 
 MASK = np.array([[1, 1, 1, 0], [0, 1, 1, 1], [0, 0, 0, 0]], np.int32)
@@ -100,7 +100,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, list[Feeds
 def test_the_first_stage_that_breaks_is_named(source: tuple[Source, list[Feeds]], tmp_path: Path) -> None:
     loaded, batches = source
     (tmp_path / "scratch").mkdir()
-    verifier = _Verifier(loaded, batches, tmp_path / "scratch", tmp_path)
+    verifier = Verifier(loaded, batches, tmp_path / "scratch", tmp_path)
     verifier.check("export", loaded.model)
     model = rewrite(loaded.model, architecture="bert", num_layers=2).model
     merged = next(value for name, value in model.graph.initializers.items() if name.count("+") == 2)

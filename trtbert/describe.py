@@ -1,6 +1,8 @@
 """A package -> the lines that `trtbert compile` and `trtbert inspect` print; needs nothing but the plain install."""
 
-from trtbert.package import Package, Verification
+from collections.abc import Iterator
+
+from trtbert.package import Package, Quantization, Verification
 
 
 def describe_package(package: Package) -> list[str]:
@@ -18,9 +20,33 @@ def describe_package(package: Package) -> list[str]:
         *(f"fused  {op} x {count}" for op, count in manifest.fusions.items()),
         *(f"unfused {miss.rule} at {miss.node}: {miss.reason}" for miss in manifest.unfused),
         *sorted({f"lowered {item.op} -> {item.lowering}" for item in manifest.lowerings}),
+        *(f"timed  {runtime} {_milliseconds(times)}" for runtime, times in manifest.raced.items()),
+        *([] if manifest.quantization is None else _quantization(manifest.quantization)),
         *(f"note   {note}" for note in manifest.notes),
     ]
     return lines + figure_lines(manifest.verification)
+
+
+def _milliseconds(times: dict[str, float]) -> str:
+    return ", ".join(f"{shape} {time:.1f} ms" for shape, time in times.items())
+
+
+def _quantization(facts: Quantization) -> Iterator[str]:
+    """How an INT8 engine was calibrated; what each part costs, where that was measured."""
+    smoothing = "smoothed" if facts.is_smoothed else "not smoothed"
+    num_int8 = sum(part.is_int8 for part in facts.parts)
+    yield f"int8   {num_int8} of {len(facts.parts)} parts ({facts.preset}), thresholds by {facts.method}, {smoothing}"
+    yield f"int8   calibrated on {facts.num_texts} texts ({facts.texts}); {facts.num_held_back} held back: error {facts.error:.1e}"
+    if facts.budget is not None:
+        budget = facts.budget
+        drop = budget.float_score - budget.int8_score
+        yield (
+            f"int8   {budget.metric} {budget.float_score:.2f} -> {budget.int8_score:.2f} on {budget.num_examples} examples: "
+            f"costs {drop:.2f} points of the {budget.max_drop:g} allowed"
+        )
+    for part in facts.parts:
+        if part.cost is not None:
+            yield f"  {'int8 ' if part.is_int8 else 'float'} {part.part:<32} cost {part.cost:.1e}"
 
 
 def figure_lines(verification: Verification) -> list[str]:

@@ -182,6 +182,8 @@ class Manifest(_Record):
     fusions: dict[str, int]
     unfused: tuple[Unfused, ...] = ()
     lowerings: tuple[Lowering, ...] = ()
+    raced: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Milliseconds of the runtimes that were timed for `--runtime auto`, by the shape of the batch; empty where there was no choice."""
     quantization: Quantization | None = None
     """Of an INT8 engine."""
     verification: Verification

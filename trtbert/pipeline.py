@@ -1,78 +1,28 @@
 """The order of the stages: a model folder or .onnx file -> a verified package folder."""
 
 import gc
-import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import onnx_ir as ir
-
-from trtbert import verify
-from trtbert.builders import ort, targets, trt
-from trtbert.builders.files import data_file, save_onnx
-from trtbert.builders.lowering import lower_for_tensorrt, with_query_axis
+from trtbert.builders import targets
 from trtbert.config import CompileConfig, Precision, Runtime
-from trtbert.errors import InputError, MissingRuntimeError
-from trtbert.export import Source, load_source
-from trtbert.package import Manifest, Package, Quantization, SourceFacts, StageFigures, Verification, open_package, staged, write_package
-from trtbert.precision import convert, emulated
+from trtbert.engines import HALF, Prepared, build_engine, finish_kit
+from trtbert.errors import InputError
+from trtbert.export import load_source
+from trtbert.package import Manifest, Package, Quantization, SourceFacts, Verification, open_package, staged, write_package
+from trtbert.precision import convert
 from trtbert.quantization import Progress, quantize
 from trtbert.rewrite import rewrite
 from trtbert.runtime import open_runtime
-from trtbert.runtime.ort import VERSION as ORT_VERSION
-from trtbert.runtime.ort import OrtRuntime
-from trtbert.verification import num_texts, verification_batches
+from trtbert.verification import verification_batches
+from trtbert.verifier import Verifier
 from trtbert.verify import Feeds
 from trtbert.version import __version__
 
-logger = logging.getLogger(__name__)
-
-STAGES = ("export", "rewrite", "calibrate", "precision", "build")
-HALF: dict[Precision, Literal["fp16", "bf16"] | None] = {"fp32": None, "fp16": "fp16", "bf16": "bf16", "int8": "fp16"}
-"""What is not INT8 on a GPU: Turing has no FP32 GEMM in TensorRT-RTX."""
-UNVERIFIED_ON_GPU = ("the answers on the GPU itself: trtbert verify PKG MODEL on a machine that has it",)
-KIT_SUFFIX = ".build-kit"
 _LIBRARIES = ("onnx", "onnxruntime", "onnxscript", "torch", "transformers")
-
-
-class _Verifier:
-    """The verification batches, what the source model answers to them, and the figures of each stage so far."""
-
-    def __init__(self, source: Source, batches: Sequence[Feeds], scratch: Path, dump: Path | None) -> None:
-        self.task, self.batches, self.scratch, self.dump = source.facts.task, batches, scratch, dump
-        self.expected = [source.reference(feeds) for feeds in batches]
-        self.stages: list[StageFigures] = []
-
-    def check(
-        self, stage: str, model: ir.Model, *, precision: Precision = "fp32", runnable: ir.Model | None = None, is_half: bool = False
-    ) -> None:
-        """Run the graph of one stage on ONNX Runtime's CPU provider; the first stage that breaks raises VerificationError.
-
-        `runnable` is an equal graph that the provider runs, where it does not run `model` itself. `is_half` says that it has 16-bit floats.
-        """
-        if self.dump is not None:
-            save_onnx(model, self.dump / f"{STAGES.index(stage) + 1:02d}-{stage}.onnx")
-        path = self.scratch / f"{stage}.onnx"
-        # ONNX Runtime's CPU provider computes runs of FP16 nodes in float32, and hardly any in BF16: round after every node instead.
-        runnable = runnable or model
-        ir.save(emulated(runnable) if is_half else runnable, path, external_data=f"{stage}.data")
-        self.check_runner(stage, OrtRuntime(path).run, precision=precision)
-        for file in self.scratch.iterdir():
-            file.unlink()
-
-    def check_runner(self, stage: str, run: Callable[[Feeds], Feeds], *, precision: Precision) -> None:
-        figures = verify.compare(stage, self.batches, self.expected, run, task=self.task, precision=precision)
-        self.stages.append(verify.check(figures, precision=precision))
-        logger.info("%s: error %.1e, cosine %.6f", stage, figures.max_error, figures.cosine)
-
-    def verification(self, unverified: tuple[str, ...] = ()) -> Verification:
-        return Verification(
-            stages=tuple(self.stages), num_batches=len(self.batches), num_texts=num_texts(self.batches), unverified=unverified
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,16 +38,6 @@ class _Job:
     dump: Path | None
     on_stage: Callable[[str], None]
     on_progress: Progress
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Prepared:
-    """What the stages before the build give."""
-
-    model: ir.Model
-    manifest: Manifest
-    """All but the engine and what became of its nodes."""
-    verifier: _Verifier
 
 
 def _ignore(*_: object) -> None:
@@ -142,8 +82,8 @@ def compile(
             )
             prepared = _prepare(job)
             on_stage("build")
-            build = _build_ort if runtime == "onnxruntime" else _build_trt
-            manifest = build(prepared, folder, output)
+            is_raced = config.target == "cpu" and config.runtime == "auto" and precision == "int8"
+            manifest = build_engine(prepared, folder, output, is_raced=is_raced)
         write_package(folder, manifest)
     return open_package(output, check_hashes=False)
 
@@ -166,11 +106,11 @@ def build(kit: Path | str, output: Path | str, *, force: bool = False) -> Packag
         for name in opened.manifest.files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(opened.path / name, folder / name)
-        write_package(folder, _build_engine(opened.manifest, folder))
+        write_package(folder, finish_kit(opened.manifest, folder))
     return open_package(output, check_hashes=False)
 
 
-def _prepare(job: _Job) -> _Prepared:
+def _prepare(job: _Job) -> Prepared:
     """The stages that are the same for every engine."""
     job.on_stage("export")
     config, precision = job.config, job.precision
@@ -178,7 +118,7 @@ def _prepare(job: _Job) -> _Prepared:
     facts, fingerprint, model = source.facts, source.fingerprint, source.model
     profiles = targets.resolve_profiles(config.profiles, facts.max_length)
     batches = verification_batches(job.folder / facts.tokenizer.file, facts)
-    verifier = _Verifier(source, batches, job.scratch, job.dump)
+    verifier = Verifier(source, batches, job.scratch, job.dump)
     del source  # and with it the torch model
     gc.collect()
     verifier.check("export", model)
@@ -220,78 +160,7 @@ def _prepare(job: _Job) -> _Prepared:
         ),
         files={},
     )
-    return _Prepared(model=model, manifest=manifest, verifier=verifier)
-
-
-def _build_ort(prepared: _Prepared, folder: Path, output: Path) -> Manifest:
-    manifest, path = prepared.manifest, folder / "model.onnx"
-    built = ort.build(prepared.model, path, target=manifest.target)
-    prepared.verifier.check_runner("build", OrtRuntime(path).run, precision=manifest.precision)
-    return manifest.model_copy(
-        update={
-            "engine": path.name,
-            "versions": manifest.versions | {"onnxruntime": ORT_VERSION},
-            "lowerings": built.lowerings,
-            "profiles": (),
-            "verification": prepared.verifier.verification(() if manifest.target == "cpu" else UNVERIFIED_ON_GPU),
-        }
-    )
-
-
-def _build_trt(prepared: _Prepared, folder: Path, output: Path) -> Manifest:
-    """The engine, or the build kit beside `output` and the error that names it, where no engine can be built here."""
-    path = folder / "model.onnx"
-    lowered, lowerings = lower_for_tensorrt(prepared.model)
-    precision = prepared.manifest.precision
-    prepared.verifier.check("build", lowered, precision=precision, runnable=with_query_axis(lowered), is_half=HALF[precision] is not None)
-    save_onnx(lowered, path)
-    manifest = prepared.manifest.model_copy(
-        update={"onnx": path.name, "lowerings": lowerings, "verification": prepared.verifier.verification(UNVERIFIED_ON_GPU)}
-    )
-    try:
-        return _build_engine(manifest, folder)
-    except MissingRuntimeError as error:
-        if manifest.runtime != "tensorrt":
-            raise
-        kit = _write_kit(folder, manifest, output.with_name(output.name + KIT_SUFFIX))
-        raise MissingRuntimeError(
-            f"{error}\nThe build kit {kit} holds everything else. On a machine with that GPU and TensorRT: trtbert build {kit} -o {output}"
-        ) from error
-
-
-def _write_kit(folder: Path, manifest: Manifest, kit: Path) -> Path:
-    with staged(kit, True) as kit_folder:
-        for file in filter(Path.is_file, folder.iterdir()):
-            shutil.copyfile(file, kit_folder / file.name)
-        write_package(kit_folder, manifest)
-    return kit
-
-
-def _build_engine(manifest: Manifest, folder: Path) -> Manifest:
-    """Build model.plan from the ONNX file in `folder`, which is then removed."""
-    assert manifest.onnx is not None and manifest.runtime != "onnxruntime"
-    plan, path = folder / "model.plan", folder / manifest.onnx
-    built = trt.build(
-        path,
-        plan,
-        runtime=manifest.runtime,
-        target=manifest.target,
-        precision=manifest.precision,
-        profiles=manifest.profiles,
-        max_length=manifest.model.max_length,
-    )
-    path.unlink()
-    data_file(path).unlink(missing_ok=True)
-    shutil.copyfile(built.log, folder / "build.log")
-    built.log.unlink()
-    return manifest.model_copy(
-        update={
-            "engine": plan.name,
-            "onnx": None,
-            "versions": manifest.versions | built.versions,
-            "compute_capability": manifest.target,
-        }
-    )
+    return Prepared(model=model, manifest=manifest, verifier=verifier)
 
 
 def verify_package(
@@ -318,7 +187,7 @@ def verify_package(
         if source.fingerprint["sha256"] != manifest.source.sha256:
             raise InputError(f"{path} was not compiled from {model}: the weights there have another sha256. Give the model it came from.")
         batches = [feeds for feeds in verification_batches(opened.tokenizer_path, manifest.model) if _fits(feeds, manifest)]
-        verifier = _Verifier(source, batches, Path(scratch), None)
+        verifier = Verifier(source, batches, Path(scratch), None)
         on_stage("comparison")
         verifier.check_runner("engine", runtime.run, precision=manifest.precision)
     return verifier.verification()

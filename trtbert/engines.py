@@ -1,0 +1,156 @@
+"""A prepared graph -> the engine of its runtime in the package folder, or a build kit where the GPU to build it with is missing."""
+
+import importlib.util
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import onnx_ir as ir
+
+from trtbert.builders import openvino, ort, speed, trt
+from trtbert.builders.files import data_file, save_onnx
+from trtbert.builders.lowering import lower_for_tensorrt, with_query_axis
+from trtbert.builders.targets import MODULES
+from trtbert.config import Precision
+from trtbert.errors import MissingRuntimeError
+from trtbert.package import Manifest, staged, write_package
+from trtbert.runtime import Runtime
+from trtbert.runtime.openvino import OpenVinoRuntime
+from trtbert.runtime.ort import VERSION as ORT_VERSION
+from trtbert.runtime.ort import OrtRuntime
+from trtbert.verifier import Verifier
+
+HALF: dict[Precision, Literal["fp16", "bf16"] | None] = {"fp32": None, "fp16": "fp16", "bf16": "bf16", "int8": "fp16"}
+"""The floats of a GPU's graph. Beside INT8 they are FP16: Turing has no FP32 GEMM in TensorRT-RTX."""
+KIT_SUFFIX = ".build-kit"
+UNVERIFIED_ON_GPU = ("the answers on the GPU itself: trtbert verify PKG MODEL on a machine that has it",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What the stages before the build give."""
+
+    model: ir.Model
+    manifest: Manifest
+    """All but the engine and what became of its nodes."""
+    verifier: Verifier
+
+
+def build_engine(prepared: Prepared, folder: Path, output: Path, *, is_raced: bool) -> Manifest:
+    """Build the engine into `folder`, which becomes `output`, and verify it; gives the whole manifest.
+
+    `is_raced`: build it for ONNX Runtime and for OpenVINO, and keep the faster one.
+    """
+    manifest = prepared.manifest
+    if is_raced and importlib.util.find_spec(MODULES["openvino"]) is not None:
+        return _build_faster(prepared, folder)
+    if manifest.runtime in _CPU_BUILDERS:
+        return _verified(prepared, _CPU_BUILDERS[manifest.runtime](prepared, folder), folder)
+    return _build_trt(prepared, folder, output)
+
+
+def _build_faster(prepared: Prepared, folder: Path) -> Manifest:
+    built = {}
+    for runtime, build in _CPU_BUILDERS.items():
+        (folder / runtime).mkdir()
+        built[runtime] = build(prepared, folder / runtime)
+    model = prepared.manifest.model
+    engines = {runtime: folder / runtime / str(manifest.engine) for runtime, manifest in built.items()}
+    raced = speed.fastest(engines, [tensor.name for tensor in model.inputs], model.tokenizer.vocab_size, model.max_length)
+    for file in (folder / raced.name).iterdir():
+        file.rename(folder / file.name)
+    for runtime in built:
+        shutil.rmtree(folder / runtime)
+    return _verified(prepared, built[raced.name].model_copy(update={"raced": raced.milliseconds}), folder)
+
+
+def _verified(prepared: Prepared, manifest: Manifest, folder: Path) -> Manifest:
+    """The engine as a CPU runs it; ONNX Runtime's CUDA provider is verified on the CPU's."""
+    path = folder / str(manifest.engine)
+    engine: Runtime = OpenVinoRuntime(path) if manifest.runtime == "openvino" else OrtRuntime(path)
+    prepared.verifier.check_runner("build", engine.run, precision=manifest.precision)
+    unverified = () if manifest.target == "cpu" else UNVERIFIED_ON_GPU
+    return manifest.model_copy(update={"verification": prepared.verifier.verification(unverified)})
+
+
+def _build_ort(prepared: Prepared, folder: Path) -> Manifest:
+    manifest, path = prepared.manifest, folder / "model.onnx"
+    built = ort.build(prepared.model, path, target=manifest.target)
+    return _with_engine(manifest, built, versions={"onnxruntime": ORT_VERSION})
+
+
+def _build_openvino(prepared: Prepared, folder: Path) -> Manifest:
+    built = openvino.build(prepared.model, folder / "model.xml")
+    return _with_engine(prepared.manifest, built, versions=built.versions).model_copy(update={"runtime": "openvino"})
+
+
+def _with_engine(manifest: Manifest, built: ort.BuiltOrt | openvino.BuiltOpenVino, *, versions: dict[str, str]) -> Manifest:
+    return manifest.model_copy(
+        update={
+            "engine": built.path.name,
+            "versions": manifest.versions | versions,
+            "lowerings": built.lowerings,
+            "profiles": (),  # the engine takes every shape
+        }
+    )
+
+
+_CPU_BUILDERS = {"onnxruntime": _build_ort, "openvino": _build_openvino}
+"""The first is the default, which the others have to beat."""
+
+
+def _build_trt(prepared: Prepared, folder: Path, output: Path) -> Manifest:
+    """The engine, or the build kit beside `output` and the error that names it, where no engine can be built here."""
+    path = folder / "model.onnx"
+    lowered, lowerings = lower_for_tensorrt(prepared.model)
+    precision = prepared.manifest.precision
+    prepared.verifier.check("build", lowered, precision=precision, runnable=with_query_axis(lowered), is_half=HALF[precision] is not None)
+    save_onnx(lowered, path)
+    manifest = prepared.manifest.model_copy(
+        update={"onnx": path.name, "lowerings": lowerings, "verification": prepared.verifier.verification(UNVERIFIED_ON_GPU)}
+    )
+    try:
+        return finish_kit(manifest, folder)
+    except MissingRuntimeError as error:
+        if manifest.runtime != "tensorrt":
+            raise
+        kit = _write_kit(folder, manifest, output.with_name(output.name + KIT_SUFFIX))
+        raise MissingRuntimeError(
+            f"{error}\nThe build kit {kit} holds everything else. On a machine with that GPU and TensorRT: trtbert build {kit} -o {output}"
+        ) from error
+
+
+def _write_kit(folder: Path, manifest: Manifest, kit: Path) -> Path:
+    with staged(kit, True) as kit_folder:
+        for file in filter(Path.is_file, folder.iterdir()):
+            shutil.copyfile(file, kit_folder / file.name)
+        write_package(kit_folder, manifest)
+    return kit
+
+
+def finish_kit(manifest: Manifest, folder: Path) -> Manifest:
+    """Build model.plan from the ONNX file in `folder`, which is then removed."""
+    assert manifest.onnx is not None
+    plan, path = folder / "model.plan", folder / manifest.onnx
+    built = trt.build(
+        path,
+        plan,
+        runtime=manifest.runtime,
+        target=manifest.target,
+        precision=manifest.precision,
+        profiles=manifest.profiles,
+        max_length=manifest.model.max_length,
+    )
+    path.unlink()
+    data_file(path).unlink(missing_ok=True)
+    shutil.copyfile(built.log, folder / "build.log")
+    built.log.unlink()
+    return manifest.model_copy(
+        update={
+            "engine": plan.name,
+            "onnx": None,
+            "versions": manifest.versions | built.versions,
+            "compute_capability": manifest.target,
+        }
+    )
