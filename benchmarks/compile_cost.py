@@ -8,11 +8,10 @@ import tempfile
 import venv
 from pathlib import Path
 
-from models import find_minilm, write_bert_base
-from processes import Cost, cold_start, run_measured, script_command, torch_cold_start, trtbert_command
+from models import TITLES, find_minilm, write_bert_base
+from processes import Cost, cold_start, median_cost, run_in_turn, script_command, torch_cold_start, trtbert_command
 from rich.console import Console
-from rich.table import Table
-from tables import folder_bytes, make_console, print_machine, print_verdict
+from tables import cost_table, folder_bytes, make_console, print_machine, print_verdict
 
 MINILM_SECONDS, BASE_SECONDS, BASE_GB, COLD_SECONDS, INSTALL_MB = 20, 45, 3, 1.5, 300
 EXPORT, COMPILE = "bare torch.onnx export (dynamo)", "trtbert compile"
@@ -41,7 +40,7 @@ def main() -> int:
 
 def measure_minilm(console: Console, folder: Path, runs: int) -> list[bool]:
     model, package = find_minilm(), folder / "minilm"
-    cost = print_costs(console, "all-MiniLM-L6-v2", measure_costs(model, package, runs))
+    cost = measure_costs(console, TITLES["real"], model, package, runs)
     cold_starts = [(cold_start(package), torch_cold_start(model)) for _ in range(5)]
     ours, torchs = (statistics.median(times) for times in zip(*cold_starts, strict=True))
     console.print(f"Fresh process to first answer, median of 5: package {ours:.2f} s, torch and transformers {torchs:.2f} s")
@@ -53,49 +52,22 @@ def measure_minilm(console: Console, folder: Path, runs: int) -> list[bool]:
 
 def measure_base(console: Console, folder: Path, runs: int) -> list[bool]:
     model = write_bert_base(folder / "base-model")
-    cost = print_costs(console, "BERT-base size", measure_costs(model, folder / "base", runs))
+    cost = measure_costs(console, TITLES["base"], model, folder / "base", runs)
     return [
         print_verdict(console, "compile BERT-base size", cost.seconds, BASE_SECONDS, "s"),
         print_verdict(console, "its peak memory", cost.peak_bytes / 1e9, BASE_GB, "GB"),
     ]
 
 
-def measure_costs(model: Path, package: Path, runs: int) -> dict[str, list[Cost]]:
-    """Each command `runs` times in fresh processes, in turn; the package is left in its place."""
-    onnx = package.with_suffix(".onnx")
+def measure_costs(console: Console, title: str, model: Path, package: Path, runs: int) -> Cost:
+    """Print the table; gives the median seconds and the largest memory of the compilation. The package is left in its place."""
     commands = {
-        EXPORT: script_command("plain_export.py", model, onnx),
+        EXPORT: script_command("plain_export.py", model, package.with_suffix(".onnx")),
         COMPILE: trtbert_command("compile", model, "-o", package, "--force"),
     }
-    costs: dict[str, list[Cost]] = {name: [] for name in commands}
-    for _ in range(runs):
-        for name, command in commands.items():
-            costs[name].append(run_measured(command))
-    return costs
-
-
-def print_costs(console: Console, title: str, costs: dict[str, list[Cost]]) -> Cost:
-    """The table; gives the median seconds and the largest memory of the compilation."""
-    num = len(costs[COMPILE])
-    table = Table(title=title, caption=f"fp32, CPU target; {num} run(s) in fresh processes; resident memory of the whole process tree")
-    for heading in ("", "seconds (median)", "min-max", "CPU seconds", "peak GB"):
-        table.add_column(heading, justify="right" if heading else "left")
-    medians = {name: median_cost(runs) for name, runs in costs.items()}
-    for name, median in medians.items():
-        seconds = [run.seconds for run in costs[name]]
-        span = f"{min(seconds):.1f}-{max(seconds):.1f}"
-        table.add_row(name, f"{median.seconds:.1f}", span, f"{median.cpu_seconds:.1f}", f"{median.peak_bytes / 1e9:.2f}")
-    console.print(table)
-    return medians[COMPILE]
-
-
-def median_cost(runs: list[Cost]) -> Cost:
-    """Median seconds, and the largest memory of all runs."""
-    return Cost(
-        seconds=statistics.median(run.seconds for run in runs),
-        cpu_seconds=statistics.median(run.cpu_seconds for run in runs),
-        peak_bytes=max(run.peak_bytes for run in runs),
-    )
+    costs = run_in_turn(commands, runs)
+    console.print(cost_table(title, costs, "fp32, CPU target"))
+    return median_cost(costs[COMPILE])
 
 
 def installed_bytes(environment: Path, project: Path) -> int:

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +19,9 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from feeds import Feeds
 
 Array = npt.NDArray[Any]
-Feeds = dict[str, Array]
 Run = Callable[[], Array]
 Shape = tuple[int, int]
 """Batch and length in tokens."""
@@ -29,19 +30,24 @@ THREADS = os.cpu_count() or 1
 WARM_UP = 2
 """Runs at the start of every turn that are not counted: they wake the threads and fill the caches."""
 MIN_ROUNDS = 3
-MAX_DIFFERENCE = 1e-4
-"""Of the answers' scale: contenders that differ by more do not compute the same."""
+MAX_DIFFERENCE, MIN_COSINE = 1e-4, 0.9
+"""Contenders whose answers differ by more of their scale, in INT8 contenders with a smaller mean cosine, do not compute the same."""
+NOISE = 1.02
+"""Ratios of times below this are no difference: two runs of one and the same file differ by as much."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """A model folder run by PyTorch, a trtbert package, or an .onnx file on ONNX Runtime with all its optimisations."""
+    """A model folder run by PyTorch, a trtbert package, an .onnx file on ONNX Runtime with all its optimisations, or a file on OpenVINO."""
 
     name: str
-    kind: Literal["torch", "package", "onnx"]
+    kind: Literal["torch", "package", "onnx", "openvino"]
     path: Path
     is_pooled: bool = False
     """For torch: give the normalised mean over the tokens, as the package of an embedder does."""
+    precision_hint: str | None = None
+    """For openvino: f32 keeps it from computing in 16 bits where the CPU has them, as it does by default."""
+    is_int8: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,25 +81,55 @@ def race(
         return {shape: _race_at(workers, shape, runs, rounds, time.monotonic() + seconds) for shape, runs in shapes.items()}
 
 
-def _race_at(workers: Mapping[str, Connection], shape: Shape, runs: int, rounds: int, deadline: float) -> dict[str, Timing]:
-    timings = {name: Timing(rounds=[]) for name in workers}
+def answers(contender: Contender, feeds: Sequence[Feeds], *, threads: int = THREADS) -> list[Array]:
+    """What a contender, in a process of its own, answers to each of the feeds."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_answers, contender, feeds, threads).result()
+
+
+def _answers(contender: Contender, feeds: Sequence[Feeds], threads: int) -> list[Array]:
+    bind = _load(contender, threads)
+    return [bind(feed)() for feed in feeds]
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """The pipe to a contender's process."""
+
+    contender: Contender
+    pipe: Connection
+
+    def receive(self) -> Any:
+        try:
+            return self.pipe.recv()
+        except EOFError:
+            raise RuntimeError(f"The process of {self.contender.name!r} ended; its own message stands above.") from None
+
+    def ask(self, shape: Shape, runs: int) -> tuple[list[float], Array]:
+        self.pipe.send((shape, runs))
+        times, answer = self.receive()
+        return times, answer
+
+
+def _race_at(workers: Sequence[_Worker], shape: Shape, runs: int, rounds: int, deadline: float) -> dict[str, Timing]:
+    timings = {worker.contender.name: Timing(rounds=[]) for worker in workers}
     expected: Array | None = None
     for number in range(rounds):
-        for name in list(workers)[:: -1 if number % 2 else 1]:
-            times, answer = _ask(workers[name], name, (shape, runs))
+        for worker in workers[:: -1 if number % 2 else 1]:
+            times, answer = worker.ask(shape, runs)
             expected = answer if expected is None else expected
-            _check_answer(name, answer, expected)
-            timings[name].rounds.append(times)
+            _check_answer(worker.contender, answer, expected)
+            timings[worker.contender.name].rounds.append(times)
         if time.monotonic() > deadline and number + 1 >= MIN_ROUNDS:
             break
     return timings
 
 
 @contextmanager
-def _started(contenders: Sequence[Contender], threads: int) -> Iterator[dict[str, Connection]]:
-    """The pipe to each contender's process; they end with the block."""
+def _started(contenders: Sequence[Contender], threads: int) -> Iterator[list[_Worker]]:
+    """The contenders, loaded; their processes end with the block."""
     context = multiprocessing.get_context("spawn")
-    workers: dict[str, Connection] = {}
+    workers: list[_Worker] = []
     processes = []
     try:
         for contender in contenders:
@@ -102,34 +138,32 @@ def _started(contenders: Sequence[Contender], threads: int) -> Iterator[dict[str
             process.start()
             theirs.close()  # so that the end of the process ends a wait for its reply
             processes.append(process)
-            _receive(ours, contender.name)  # loaded: one at a time
-            workers[contender.name] = ours
+            workers.append(_Worker(contender, ours))
+            workers[-1].receive()  # loaded: one at a time
         yield workers
     finally:
-        for worker in workers.values():
-            worker.close()
+        for worker in workers:
+            worker.pipe.close()
         for process in processes:
             process.join(5)
             process.kill()
 
 
-def _ask(worker: Connection, name: str, request: tuple[Shape, int]) -> tuple[list[float], Array]:
-    worker.send(request)
-    times, answer = _receive(worker, name)
-    return times, answer
-
-
-def _receive(worker: Connection, name: str) -> Any:
-    try:
-        return worker.recv()
-    except EOFError:
-        raise RuntimeError(f"The process of {name!r} ended; its own message stands above.") from None
-
-
-def _check_answer(name: str, answer: Array, expected: Array) -> None:
+def _check_answer(contender: Contender, answer: Array, expected: Array) -> None:
+    if contender.is_int8:
+        cosine = float(cosines(answer, expected).mean())
+        if not cosine >= MIN_COSINE:
+            raise RuntimeError(f"{contender.name!r} does not compute the same: the mean cosine of its answer is {cosine:.3f}.")
+        return
     difference = float(np.abs(answer - expected).max() / np.abs(expected).max())
     if not difference <= MAX_DIFFERENCE:
-        raise RuntimeError(f"{name!r} does not compute the same: its answer differs by {difference:.1e} of the scale.")
+        raise RuntimeError(f"{contender.name!r} does not compute the same: its answer differs by {difference:.1e} of the scale.")
+
+
+def cosines(actual: Array, expected: Array) -> Array:
+    """Of the vectors along the last axis."""
+    norms = np.linalg.norm(actual, axis=-1) * np.linalg.norm(expected, axis=-1)
+    return np.asarray((actual * expected).sum(-1) / norms)
 
 
 def _work(parent: Connection, contender: Contender, threads: int) -> None:
@@ -150,9 +184,15 @@ def _work(parent: Connection, contender: Contender, threads: int) -> None:
 
 def _load(contender: Contender, threads: int) -> Callable[[Feeds], Run]:
     """A function that prepares feeds, once, and gives what is timed."""
-    if contender.kind == "torch":
-        return _load_torch(contender.path, threads, is_pooled=contender.is_pooled)
-    return _load_package(contender.path, threads) if contender.kind == "package" else _load_onnx(contender.path, threads)
+    match contender.kind:
+        case "torch":
+            return _load_torch(contender.path, threads, is_pooled=contender.is_pooled)
+        case "package":
+            return _load_package(contender.path, threads)
+        case "onnx":
+            return _load_onnx(contender.path, threads)
+        case "openvino":
+            return _load_openvino(contender.path, threads, contender.precision_hint)
 
 
 def make_feeds(shape: Shape) -> Feeds:
@@ -207,7 +247,7 @@ def _load_package(path: Path, threads: int) -> Callable[[Feeds], Run]:
     def run(feeds: Feeds) -> Array:
         return next(iter(runtime.run(feeds).values()))
 
-    return lambda feeds: partial(run, {name: array for name, array in feeds.items() if name in names})
+    return lambda feeds: partial(run, {name: array.astype(np.int32) for name, array in feeds.items() if name in names})
 
 
 def _load_onnx(path: Path, threads: int) -> Callable[[Feeds], Run]:
@@ -222,5 +262,22 @@ def _load_onnx(path: Path, threads: int) -> Callable[[Feeds], Run]:
 
     def run(feeds: Feeds) -> Array:
         return np.asarray(session.run(None, feeds)[0])
+
+    return lambda feeds: partial(run, {name: feeds[name].astype(dtype) for name, dtype in dtypes.items()})
+
+
+def _load_openvino(path: Path, threads: int, precision_hint: str | None) -> Callable[[Feeds], Run]:
+    from trtbert.runtime.openvino import import_openvino
+
+    openvino = import_openvino()
+    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    config |= {} if precision_hint is None else {"INFERENCE_PRECISION_HINT": precision_hint}
+    model = openvino.Core().read_model(path)
+    compiled = openvino.compile_model(model, "CPU", config)
+    request, output = compiled.create_infer_request(), compiled.output(0)
+    dtypes = {port.any_name: port.element_type.to_dtype() for port in model.inputs}
+
+    def run(feeds: Feeds) -> Array:
+        return np.array(request.infer(feeds)[output])
 
     return lambda feeds: partial(run, {name: feeds[name].astype(dtype) for name, dtype in dtypes.items()})

@@ -6,20 +6,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from contenders import THREADS, Contender, Shape, Timing, race
-from models import find_minilm, write_bert_base
+from contenders import NOISE, THREADS, Contender, Shape, Timing, race
+from models import TITLES, get_model
 from processes import script_command, trtbert_command
 from rich.console import Console
 from tables import latency_table, make_console, print_machine
 
 PACKAGE, BASELINES = "trtbert", ("dynamo", "torchscript")
-NOISE = 1.02
-"""Ratios below this are no difference: two runs of one and the same file differ by as much."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, epilog="example: python benchmarks/latency.py --model real")
-    parser.add_argument("--model", choices=("base", "real"), default="base", help="BERT-base size with random weights, or MiniLM")
+    parser.add_argument("--model", choices=TITLES, default="base", help="BERT-base size with random weights, or MiniLM")
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8], metavar="N", help="default: 1 8")
     parser.add_argument("--tokens", type=int, default=128, metavar="N", help="length of every text; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=12, metavar="N", help="default: %(default)s")
@@ -32,14 +30,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         contenders = prepare(console, Path(folder), arguments.model)
         timings = race(contenders, shapes, rounds=arguments.rounds, seconds=arguments.seconds, threads=arguments.threads)
-    name = {"base": "BERT-base size, random weights", "real": "all-MiniLM-L6-v2"}[arguments.model]
-    console.print(latency_table(f"{name}: tokens to last hidden state", timings, PACKAGE, threads=arguments.threads))
+    console.print(latency_table(f"{TITLES[arguments.model]}: tokens to last hidden state", timings, PACKAGE, threads=arguments.threads))
     return 0 if print_winners(console, timings) else 1
 
 
 def prepare(console: Console, folder: Path, model: str) -> list[Contender]:
     """The model, its plain exports and its package in `folder`, every one made by a process of its own."""
-    source = find_minilm() if model == "real" else write_bert_base(folder / "model")
+    source = get_model(model, folder / "model")
     contenders = [Contender(name="torch", kind="torch", path=source)]
     for exporter in BASELINES:
         console.print(f"Exporting with {exporter}")

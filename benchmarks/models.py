@@ -4,7 +4,14 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+TITLES = {"base": "BERT-base size, random weights", "real": "all-MiniLM-L6-v2"}
+"""The choices of --model."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+
+
+def get_model(name: str, folder: Path) -> Path:
+    """The model folder of one of TITLES; the one of BERT-base size is written into `folder`."""
+    return find_minilm() if name == "real" else write_bert_base(folder)
 
 
 def find_minilm() -> Path:

@@ -1,10 +1,11 @@
 """Fresh processes: how long they take, how much memory they hold at most, and when their first answer comes."""
 
 import os
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,24 @@ def run_measured(command: Sequence[str]) -> Cost:
         raise RuntimeError(f"Exit code {child.returncode} of: {' '.join(command)}")
     used = ended[2]
     return Cost(seconds=seconds, cpu_seconds=used.ru_utime + used.ru_stime, peak_bytes=max(sampled, used.ru_maxrss * 1024))
+
+
+def run_in_turn(commands: Mapping[str, Sequence[str]], runs: int) -> dict[str, list[Cost]]:
+    """Each command `runs` times, one after the other and then again, so that a busy machine slows all of them alike."""
+    costs: dict[str, list[Cost]] = {name: [] for name in commands}
+    for _ in range(runs):
+        for name, command in commands.items():
+            costs[name].append(run_measured(command))
+    return costs
+
+
+def median_cost(runs: Sequence[Cost]) -> Cost:
+    """Median seconds, and the largest memory of all runs."""
+    return Cost(
+        seconds=statistics.median(run.seconds for run in runs),
+        cpu_seconds=statistics.median(run.cpu_seconds for run in runs),
+        peak_bytes=max(run.peak_bytes for run in runs),
+    )
 
 
 def _tree_bytes(process: psutil.Process) -> int:

@@ -2,12 +2,13 @@
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 from contenders import THREADS, WARM_UP, Shape, Timing
+from processes import Cost, median_cost
 from rich.console import Console
 from rich.table import Table
 
@@ -20,8 +21,9 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=120)
 
 
-def print_machine(console: Console) -> None:
-    names = ("torch", "transformers", "onnxruntime", "onnxscript")
+def print_machine(console: Console, *packages: str) -> None:
+    """The hardware, and the versions of what every script uses and of `packages`."""
+    names = ("torch", "transformers", "onnxruntime", "onnxscript", *packages)
     memory = psutil.virtual_memory().total / 2**30
     console.print(f"{_cpu()}, {os.cpu_count()} cores, {memory:.0f} GiB memory, {platform.system()}; load {os.getloadavg()[0]:.1f}")
     console.print(f"trtbert {trtbert.__version__}, python {platform.python_version()}, " + ", ".join(f"{n} {version(n)}" for n in names))
@@ -35,9 +37,7 @@ def _cpu() -> str:
 
 def latency_table(title: str, timings: Mapping[Shape, Mapping[str, Timing]], baseline: str, *, threads: int = THREADS) -> Table:
     """A row for each shape and contender; the last column is the median over rounds of its time divided by the baseline's."""
-    runs = ", ".join(f"{timing.num_runs} runs at batch {b}" for (b, _), row in timings.items() for timing in [next(iter(row.values()))])
-    caption = f"ms; fp32, no padding, {threads} threads; {runs}, {WARM_UP} warm-up runs a turn; one process each, interleaved rounds"
-    table = Table(title=title, caption=caption)
+    table = Table(title=title, caption=f"ms; fp32, {race_caption(timings, threads)}")
     for heading in ("batch x tokens", "", "p50", "p10-p90", "p99", f"of {baseline}"):
         table.add_column(heading, justify="left" if heading in ("batch x tokens", "") else "right", no_wrap=True)
     for (batch, length), row in timings.items():
@@ -49,11 +49,30 @@ def latency_table(title: str, timings: Mapping[Shape, Mapping[str, Timing]], bas
     return table
 
 
-def print_verdict(console: Console, what: str, value: float, limit: float, unit: str) -> bool:
-    """One line, pass or FAIL; gives whether `value` is at most `limit`."""
-    is_passed = value <= limit
-    verdict = "[green]pass[/]" if is_passed else "[red]FAIL[/]"
-    console.print(f"{verdict}  {what}: {value:.2f} {unit} (target: at most {limit:g})")
+def race_caption(timings: Mapping[Shape, Mapping[str, Timing]], threads: int) -> str:
+    """How a race was run."""
+    runs = ", ".join(f"{timing.num_runs} runs at batch {b}" for (b, _), row in timings.items() for timing in [next(iter(row.values()))])
+    return f"no padding, {threads} threads; {runs}, {WARM_UP} warm-up runs a turn; one process each, interleaved rounds"
+
+
+def cost_table(title: str, costs: Mapping[str, Sequence[Cost]], what: str) -> Table:
+    """A row for each command; `what` tells what the commands did."""
+    num = len(next(iter(costs.values())))
+    table = Table(title=title, caption=f"{what}; {num} run(s) in fresh processes; resident memory of the whole process tree")
+    for heading in ("", "seconds (median)", "min-max", "CPU seconds", "peak GB"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, runs in costs.items():
+        median, seconds = median_cost(runs), [run.seconds for run in runs]
+        span = f"{min(seconds):.1f}-{max(seconds):.1f}"
+        table.add_row(name, f"{median.seconds:.1f}", span, f"{median.cpu_seconds:.1f}", f"{median.peak_bytes / 1e9:.2f}")
+    return table
+
+
+def print_verdict(console: Console, what: str, value: float, limit: float, unit: str, *, is_floor: bool = False, digits: int = 2) -> bool:
+    """One line, pass or FAIL; gives whether `value` is at most `limit`, or with `is_floor` at least."""
+    is_passed = value >= limit if is_floor else value <= limit
+    verdict, bound = "[green]pass[/]" if is_passed else "[red]FAIL[/]", "at least" if is_floor else "at most"
+    console.print(f"{verdict}  {what}: {value:.{digits}f} {unit} (target: {bound} {limit:g})")
     return is_passed
 
 

@@ -1,5 +1,6 @@
 """The user's file, or the texts that come with trtbert -> tokenized texts to calibrate on, and some that are held back."""
 
+import hashlib
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,6 +42,8 @@ class CalibrationTexts:
     held_back: tuple[Encoding, ...]
     facts: ModelFacts
     notes: tuple[str, ...]
+    sha256: str
+    """Of the texts."""
 
     def batches(self) -> Iterator[Feeds]:
         """Of texts of about the same length, made as they are asked for."""
@@ -75,6 +78,7 @@ def read_calibration_texts(path: Path | None, tokenizer: Path, facts: ModelFacts
         held_back=tuple(encodings[:num_held_back]),
         facts=facts,
         notes=tuple(notes),
+        sha256=hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
     )
 
 

@@ -126,6 +126,12 @@ def _add_int8(group: Any) -> None:
         "--calibration-method", choices=get_args(CalibrationMethod), help="how thresholds are chosen; auto measures; default: entropy"
     )
     group.add_argument(
+        "--calibration-cache",
+        type=_path,
+        metavar="FILE",
+        help="calibration.cache in an INT8 package of the same model: repeat its calibration",
+    )
+    group.add_argument(
         "--quantize", choices=get_args(Quantize), help="GEMMs of the ffn, all (linear), or attention too (full); default: linear"
     )
     group.add_argument(

@@ -67,7 +67,7 @@ class CompileConfig(BaseModel):
     """Texts that are drawn from calibration_data, if it holds more."""
     calibration_method: CalibrationMethod = "entropy"
     calibration_cache: Path | None = None
-    """The calibration.cache of an INT8 package of the same model: nothing is measured again."""
+    """The calibration.cache in an INT8 package of the same model: its calibration is repeated, and nothing measured again."""
     smooth: bool | None = None
     """Even out the columns of a GEMM's input first (SmoothQuant); None: where it measures better."""
     quantize: Quantize = "linear"
@@ -85,8 +85,9 @@ class CompileConfig(BaseModel):
         given = sorted(self.model_fields_set & _INT8_OPTIONS)
         if given and self.precision != "int8":
             raise ValueError(f"{', '.join(given)} only matter for INT8, and precision is {self.precision}; add precision int8")
-        if self.calibration_cache is not None and self.calibration_data is not None:
-            raise ValueError("calibration_data and calibration_cache are both given; a cache replaces the texts, so give one of them")
+        if self.calibration_cache is not None and len(given) > 1:
+            others = ", ".join(name for name in given if name != "calibration_cache")
+            raise ValueError(f"calibration_cache says all about a calibration, so that {others} cannot be given as well")
         if self.eval_data is not None and self.max_drop is None:
             raise ValueError("eval_data is what max_drop is measured on; add max_drop, the points that INT8 may cost")
         return self

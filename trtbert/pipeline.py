@@ -22,6 +22,7 @@ from trtbert.verifier import Verifier
 from trtbert.verify import Feeds
 from trtbert.version import __version__
 
+CALIBRATION_CACHE = "calibration.cache"
 _LIBRARIES = ("onnx", "onnxruntime", "onnxscript", "torch", "transformers")
 
 
@@ -129,7 +130,15 @@ def _prepare(job: _Job) -> Prepared:
     quantization: Quantization | None = None
     if precision == "int8":
         job.on_stage("calibrate")
-        quantized = quantize(model, facts, job.folder / facts.tokenizer.file, config, job.on_progress)
+        quantized = quantize(
+            model,
+            facts,
+            job.folder / facts.tokenizer.file,
+            config,
+            source_sha256=fingerprint["sha256"],
+            cache=job.folder / CALIBRATION_CACHE,
+            on_progress=job.on_progress,
+        )
         model, notes, quantization = quantized.model, quantized.notes, quantized.facts
         verifier.check("calibrate", model, precision=precision)
     half = HALF[precision] if config.target != "cpu" else None

@@ -1,6 +1,9 @@
 """A float graph, texts and perhaps an accuracy budget -> the graph in INT8, and what the manifest says of it."""
 
+import dataclasses
+import hashlib
 import logging
+import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -11,11 +14,25 @@ import onnx_ir as ir
 
 from trtbert import package
 from trtbert.builders import ort
-from trtbert.calibrate import Calibrated, Cost, GemmPlan, Part, calibrate, fit_budget, measure_costs
+from trtbert.calibrate import (
+    MAX_INT8,
+    Calibrated,
+    Cost,
+    GemmPlan,
+    Identity,
+    Part,
+    calibrate,
+    fit_budget,
+    from_record,
+    measure_costs,
+    read_details,
+    to_record,
+    write_cache,
+)
 from trtbert.calibration_texts import CalibrationTexts, read_calibration_texts
 from trtbert.config import CompileConfig, Metric
 from trtbert.data import Example, Text, read_examples, read_texts
-from trtbert.errors import ConfigError, VerificationError
+from trtbert.errors import ConfigError, InputError, VerificationError
 from trtbert.evaluation import evaluate, metric_for
 from trtbert.fidelity import Fidelity
 from trtbert.metrics import METRICS
@@ -41,12 +58,17 @@ class Quantized:
     notes: tuple[str, ...]
 
 
-def quantize(model: ir.Model, facts: ModelFacts, tokenizer: Path, config: CompileConfig, on_progress: Progress) -> Quantized:
+def quantize(
+    model: ir.Model, facts: ModelFacts, tokenizer: Path, config: CompileConfig, *, source_sha256: str, cache: Path, on_progress: Progress
+) -> Quantized:
     """Calibrate the fused float32 `model` and put Q/DQ into it, within `config.max_drop` if there is one.
 
-    `tokenizer` is the tokenizer.json. Raises InputError for texts that cannot be used, VerificationError where INT8 costs more than the
-    budget allows.
+    `tokenizer` is the tokenizer.json, `source_sha256` that of the source's weights; the calibration is written to `cache`.
+    Raises InputError for texts or a cache that cannot be used, VerificationError where INT8 costs more than the budget allows.
     """
+    identity = Identity(model=source_sha256, data=None, tokenizer=hashlib.sha256(tokenizer.read_bytes()).hexdigest(), method=None)
+    if config.calibration_cache is not None:
+        return _from_cache(model, config.calibration_cache, identity, cache)
     texts = read_calibration_texts(config.calibration_data, tokenizer, facts, column=config.text_column, size=config.calibration_size)
     judge = None if config.max_drop is None else _Judge(model, facts, tokenizer, config, texts)  # first: it reads the user's file
     calibrated = _calibrate(model, texts, config, on_progress)
@@ -57,11 +79,39 @@ def quantize(model: ir.Model, facts: ModelFacts, tokenizer: Path, config: Compil
         costs = {cost.key: cost.error for cost in found}
         budget, kept = _fit(calibrated, found, judge, config.max_drop)
         parts &= set(kept)
-    return Quantized(
+    quantized = Quantized(
         model=calibrated.model(parts),
         facts=_facts(calibrated, parts, costs, budget, texts, config),
         notes=(*texts.notes, *_notes(calibrated, parts)),
     )
+    details = {
+        "calibration": to_record(calibrated),
+        "kept": sorted(parts),
+        "facts": quantized.facts.model_dump(mode="json"),
+        "notes": list(quantized.notes),
+    }
+    identity = dataclasses.replace(identity, data=texts.sha256, method=calibrated.trial.method)
+    write_cache(cache, _thresholds(calibrated, parts), identity, details=details)
+    return quantized
+
+
+def _from_cache(model: ir.Model, path: Path, identity: Identity, cache: Path) -> Quantized:
+    """Repeat the calibration that the cache `path` holds, and copy it to `cache`."""
+    details = read_details(path, identity)
+    try:
+        calibrated = from_record(details["calibration"], model)
+        facts = Quantization.model_validate(details["facts"])
+        quantized = Quantized(model=calibrated.model(details["kept"]), facts=facts, notes=tuple(details["notes"]))
+    except (KeyError, TypeError, ValueError, StopIteration) as error:
+        raise InputError(f"{path}.json does not hold a whole calibration ({error!r}). Calibrate again without the cache.") from error
+    for suffix in ("", ".json"):
+        shutil.copyfile(path.with_name(path.name + suffix), cache.with_name(cache.name + suffix))
+    return quantized
+
+
+def _thresholds(calibrated: Calibrated, kept: Collection[str]) -> dict[str, float]:
+    """amax by the name of the tensor in the graph, for a TensorRT that reads calibration caches."""
+    return {part.tensor: MAX_INT8 * part.step.scale for part in calibrated.parts if isinstance(part, GemmPlan) and part.key in kept}
 
 
 def _calibrate(model: ir.Model, texts: CalibrationTexts, config: CompileConfig, on_progress: Progress) -> Calibrated:

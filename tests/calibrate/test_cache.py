@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trtbert.calibrate.cache import Identity, read_cache, write_cache
+from trtbert.calibrate.cache import Identity, read_cache, read_details, write_cache
 from trtbert.errors import InputError
 from trtbert.version import __version__
 
@@ -57,8 +57,17 @@ def test_the_bytes_of_a_cache(tmp_path: Path) -> None:
         "method": "entropy",
         "trtbert": __version__,
         "cache": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "details": {},
     }
     assert sorted(file.name for file in tmp_path.iterdir()) == ["cache", "cache.json"]
+
+
+def test_details_come_back_for_the_same_model_whatever_the_texts(tmp_path: Path) -> None:
+    write_cache(tmp_path / "cache", {"x": 1.0}, IDENTITY, details={"kept": ["a"], "error": 0.1})
+    asked = replace(IDENTITY, data=None, method=None)
+    assert read_details(tmp_path / "cache", asked) == {"kept": ["a"], "error": 0.1}
+    with pytest.raises(InputError, match="another model made it"):
+        read_details(tmp_path / "cache", replace(asked, model="e" * 64))
 
 
 def test_the_version_of_tensorrt_is_in_the_first_line(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trtbert.errors import InputError
 from trtbert.version import __version__
@@ -35,9 +35,10 @@ class Identity:
     """What thresholds depend on: sha256 of the model, of the texts and of the tokenizer, the method, and the version of trtbert."""
 
     model: str
-    data: str
+    data: str | None
+    """None: of whatever texts; like `method`, only for reading."""
     tokenizer: str
-    method: str
+    method: str | None
     trtbert: str = __version__
 
 
@@ -52,10 +53,19 @@ class _Sidecar(BaseModel):
     trtbert: str
     cache: str
     """sha256 of the cache file."""
+    details: dict[str, Any] = Field(default_factory=dict)
+    """What the format has no place for, so that a calibration can be repeated from the cache."""
 
 
-def write_cache(path: Path, thresholds: Mapping[str, float], identity: Identity, *, tensorrt_version: str = "100300") -> None:
-    """Write the amax of each tensor to `path`, then `path`.json; each is replaced in one step if it exists.
+def write_cache(
+    path: Path,
+    thresholds: Mapping[str, float],
+    identity: Identity,
+    *,
+    details: Mapping[str, Any] | None = None,
+    tensorrt_version: str = "100300",
+) -> None:
+    """Write the amax of each tensor to `path`, then `path`.json, with `details` (JSON) in it; each is replaced in one step if it exists.
 
     `tensorrt_version` is 100300 for 10.3.0; TensorRT leaves a cache alone that its own version cannot use. Killed between the two files,
     this leaves a cache that `read_cache` refuses. Raises InputError for what the format cannot hold and for a path that cannot be written.
@@ -65,9 +75,15 @@ def write_cache(path: Path, thresholds: Mapping[str, float], identity: Identity,
         raise InputError(f"{tensorrt_version!r} is no version of TensorRT; give a number like 100300 for 10.3.0.")
     lines = (first_line, *(f"{name}: {_hex(name, amax)}" for name, amax in thresholds.items()))
     cache = "".join(f"{line}\n" for line in lines).encode()
-    sidecar = _Sidecar(**asdict(identity), cache=hashlib.sha256(cache).hexdigest())
+    sidecar = _Sidecar(**asdict(identity), cache=hashlib.sha256(cache).hexdigest(), details=dict(details or {}))
     _replace(path, cache)
     _replace(_sidecar_path(path), f"{sidecar.model_dump_json(indent=2)}\n".encode())
+
+
+def read_details(path: Path, identity: Identity) -> dict[str, Any]:
+    """The details that the cache was written with; raises as `read_cache` does."""
+    read_cache(path, identity)
+    return _read_sidecar(path).details
 
 
 def read_cache(path: Path, identity: Identity) -> dict[str, float]:
@@ -137,7 +153,7 @@ def _read_sidecar(path: Path) -> _Sidecar:
 
 def _check_identity(path: Path, sidecar: _Sidecar, identity: Identity) -> None:
     expected, found = asdict(identity), sidecar.model_dump()
-    differing = [field for field in expected if found[field] != expected[field]]
+    differing = [field for field in expected if expected[field] is not None and found[field] != expected[field]]
     if differing:
         lines = "\n".join(f"  {field}: expected {expected[field]}, the cache has {found[field]}" for field in differing)
         raise InputError(f"{path} does not belong to this calibration, another {', '.join(differing)} made it:\n{lines}\n{_ADVICE}")

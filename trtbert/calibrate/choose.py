@@ -63,6 +63,8 @@ class Calibrated:
     """All that were measured."""
     maxima: Mapping[str, float]
     """Of each GEMM's input (times its factors) the largest |x|, by the key of the part."""
+    folds: Mapping[str, Array]
+    """The factors that `base` has folded into the values of attention, by the name of the tensor they are for."""
 
     def model(self, kept: Collection[str] | None = None) -> ir.Model:
         """A copy of the graph with the parts `kept` (by key; None for all) in INT8; other weights are shared with it."""
@@ -101,6 +103,7 @@ def calibrate(
         parts=best.parts if embeddings is None else (*best.parts, embeddings),
         trial=best.trial,
         trials=tuple(candidate.trial for candidate in candidates),
+        folds=best.base.folds,
         maxima={gemm.key: best.base.statistics[str(gemm.x.name)].histogram.maximum for gemm in best.base.gemms},
     )
 
@@ -114,6 +117,7 @@ class _Base:
     gemms: list[Gemm]
     statistics: Mapping[str, Statistics]
     factors: Mapping[str, Array]
+    folds: Mapping[str, Array]
     is_smoothed: bool
 
 
@@ -131,16 +135,18 @@ def _plain(model: ir.Model, quantize: Quantize, batches: Batches, on_progress: C
             "No matrix product of an encoder layer was found, so nothing can be computed in INT8. Compile with --precision fp16 or fp32."
         )
     statistics = collect(model, _tensors(model, gemms, quantize), batches, on_progress=on_progress)
-    return _Base(model=model, quantize=quantize, gemms=gemms, statistics=statistics, factors={}, is_smoothed=False)
+    return _Base(model=model, quantize=quantize, gemms=gemms, statistics=statistics, factors={}, folds={}, is_smoothed=False)
 
 
 def _smoothed(plain: _Base, batches: Batches, on_progress: Callable[[int], None]) -> _Base:
     """Factors need the ranges of the columns first, their histograms need the factors: so a second pass."""
     model = plain.model.clone()
     gemms = find_gemms(model.graph, plain.quantize)
-    factors = fold_into_values(model, gemms, find_factors(gemms, plain.statistics))
+    found = find_factors(gemms, plain.statistics)
+    factors = fold_into_values(model, gemms, found)
     statistics = collect(model, _tensors(model, gemms, plain.quantize), batches, factors=factors, on_progress=on_progress)
-    return replace(plain, model=model, gemms=gemms, statistics=statistics, factors=factors, is_smoothed=True)
+    folds = {name: factors_K for name, factors_K in found.items() if name not in factors}
+    return replace(plain, model=model, gemms=gemms, statistics=statistics, factors=factors, folds=folds, is_smoothed=True)
 
 
 def _judged(base: _Base, method: str, judge: Judge) -> _Candidate:
