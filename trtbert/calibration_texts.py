@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Encoding, Tokenizer
 
@@ -27,6 +28,8 @@ _MAX_TOKENS = 512
 _HELD_BACK_SHARE, _MAX_HELD_BACK = 8, 64
 """One text of eight is held back, at most 64."""
 _MAX_UNKNOWN, _MANY_UNKNOWN = 0.5, 0.1
+_MANY_PIECES = 3
+"""Of a word: WordPiece cuts its own language into one or two, and another script into letters."""
 _PAIR_TASKS: frozenset[Task] = frozenset({"question-answering", "text-ranking"})
 _MIXED_TASKS: frozenset[Task] = frozenset({"text-classification"})
 """Tasks that read single texts and pairs."""
@@ -60,7 +63,7 @@ def read_calibration_texts(path: Path | None, tokenizer: Path, facts: ModelFacts
     """
     source = BUILT_IN if path is None else str(path)
     drawn, num_read = _drawn(_built_in() if path is None else read_texts(path, column=column), size)
-    texts = list(dict.fromkeys(_as_the_task_reads(drawn, facts.task)))
+    texts = list(dict.fromkeys(as_the_task_reads(drawn, facts.task)))
     if len(texts) < MIN_TEXTS:
         raise InputError(
             f"{source} holds {len(texts)} different text{'s' * (len(texts) != 1)}, and calibration needs at least {MIN_TEXTS}, better some "
@@ -99,7 +102,7 @@ def _drawn(texts: Iterable[Text], size: int) -> tuple[list[Text], int]:
     return drawn, num_read
 
 
-def _as_the_task_reads(texts: Sequence[Text], task: Task) -> list[Text]:
+def as_the_task_reads(texts: Sequence[Text], task: Task) -> list[Text]:
     """Pairs taken apart where the task reads single texts; single texts made pairs, each with the next, where it reads pairs."""
     if task in _MIXED_TASKS:
         return list(texts)
@@ -132,12 +135,23 @@ def _notes_on_words(source: str, encodings: Sequence[Encoding], tokenizer: Token
         )
     if share > _MANY_UNKNOWN:
         yield f"the tokenizer does not know {share:.0%} of the words in {source}: are they in the model's language?"
+    num_words = sum(len({word for word in encoding.word_ids if word is not None}) for encoding in encodings)
+    if _model_of(tokenizer)["type"] == "WordPiece" and num_tokens > _MANY_PIECES * num_words:
+        yield (
+            f"the tokenizer cuts a word of {source} into {num_tokens / num_words:.1f} pieces on average: are the texts in the model's "
+            "language and script?"
+        )
 
 
 def _unknown_id(tokenizer: Tokenizer) -> int | None:
-    model = json.loads(tokenizer.to_str())["model"]
+    model = _model_of(tokenizer)
     token = model.get("unk_token")
     return model.get("unk_id") if token is None else tokenizer.token_to_id(token)
+
+
+def _model_of(tokenizer: Tokenizer) -> dict[str, Any]:
+    model: dict[str, Any] = json.loads(tokenizer.to_str())["model"]
+    return model
 
 
 def _batches(encodings: Sequence[Encoding], facts: ModelFacts) -> Iterator[Feeds]:

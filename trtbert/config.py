@@ -115,5 +115,8 @@ def config_from_mapping(options: dict[str, Any]) -> CompileConfig:
     try:
         return CompileConfig(**options)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+        lines = [
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" if e["loc"] else e["msg"].removeprefix("Value error, ")
+            for e in error.errors()
+        ]
         raise ConfigError("The configuration is wrong:\n  " + "\n  ".join(lines)) from error

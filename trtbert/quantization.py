@@ -2,9 +2,7 @@
 
 import dataclasses
 import hashlib
-import logging
 import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 import onnx_ir as ir
 
 from trtbert import package
-from trtbert.builders import ort
+from trtbert.accuracy import Judge
 from trtbert.calibrate import (
     MAX_INT8,
     Calibrated,
@@ -30,23 +28,12 @@ from trtbert.calibrate import (
     write_cache,
 )
 from trtbert.calibration_texts import CalibrationTexts, read_calibration_texts
-from trtbert.config import CompileConfig, Metric
-from trtbert.data import Example, Text, read_examples, read_texts
-from trtbert.errors import ConfigError, InputError, VerificationError
-from trtbert.evaluation import evaluate, metric_for
-from trtbert.fidelity import Fidelity
-from trtbert.metrics import METRICS
+from trtbert.config import CompileConfig
+from trtbert.errors import InputError, VerificationError
 from trtbert.package import ModelFacts, Quantization, QuantizedPart
-from trtbert.predictor.encoder import Encoder
-from trtbert.runtime.ort import OrtRuntime
-
-logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int | None], None]
 """What is being done, how many of its steps, and of how many (None: not known)."""
-
-FIDELITY: Metric = "fidelity"
-_MAX_FIDELITY_TEXTS = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +57,7 @@ def quantize(
     if config.calibration_cache is not None:
         return _from_cache(model, config.calibration_cache, identity, cache)
     texts = read_calibration_texts(config.calibration_data, tokenizer, facts, column=config.text_column, size=config.calibration_size)
-    judge = None if config.max_drop is None else _Judge(model, facts, tokenizer, config, texts)  # first: it reads the user's file
+    judge = None if config.max_drop is None else Judge(model, facts, tokenizer, config, texts)  # first: it reads the user's file
     calibrated = _calibrate(model, texts, config, on_progress)
     parts, budget, costs = {part.key for part in calibrated.parts}, None, dict[str, float]()
     if judge is not None and config.max_drop is not None:
@@ -134,51 +121,7 @@ def _calibrate(model: ir.Model, texts: CalibrationTexts, config: CompileConfig, 
     )
 
 
-class _Judge:
-    """Scores graphs: by a metric on the user's labelled examples, else by their fidelity to the float model."""
-
-    def __init__(self, model: ir.Model, facts: ModelFacts, tokenizer: Path, config: CompileConfig, texts: CalibrationTexts) -> None:
-        self._facts, self._tokenizer = facts, tokenizer
-        self.metric, self._examples = _metric_and_examples(facts, config)
-        self._fidelity: Fidelity | None = None
-        if self.metric == FIDELITY:
-            encoder = self._encoder(model)
-            encodings = texts.held_back if config.eval_data is None else encoder.tokenize(_eval_texts(config))
-            self._fidelity = Fidelity(encoder, encodings)
-            self.num_examples, self.float_score = len(encodings), 100.0
-        else:
-            self.num_examples, self.float_score = len(self._examples), self.score(model)
-
-    def score(self, model: ir.Model) -> float:
-        encoder = self._encoder(model)
-        return self._fidelity.percent(encoder) if self._fidelity is not None else evaluate(encoder, self._examples, self.metric)
-
-    def _encoder(self, model: ir.Model) -> Encoder:
-        """The graph as ONNX Runtime runs it on this CPU."""
-        with tempfile.TemporaryDirectory() as folder:
-            built = ort.build(model, Path(folder, "model.onnx"), is_measured=False)
-            return Encoder(self._facts, OrtRuntime(built.path), tokenizer=self._tokenizer)
-
-
-def _metric_and_examples(facts: ModelFacts, config: CompileConfig) -> tuple[Metric, list[Example]]:
-    """What `auto` means, and the labelled examples for it, none for fidelity; ConfigError for a metric that does not fit."""
-    allowed, path = METRICS.get(facts.task, ()), config.eval_data
-    if config.metric not in ("auto", FIDELITY, *allowed):
-        raise ConfigError(f"--metric {config.metric} is none for {facts.task}; choose one of {', '.join((*allowed, FIDELITY))}.")
-    if path is None and config.metric not in ("auto", FIDELITY):
-        raise ConfigError(f"--metric {config.metric} needs labelled examples; give them with --eval-data FILE.")
-    if path is None or config.metric == FIDELITY or path.suffix == ".txt" or not allowed:
-        return FIDELITY, []
-    examples = read_examples(path, facts.task, labels=facts.labels, column=config.text_column)
-    return metric_for(facts.task, examples) if config.metric == "auto" else config.metric, examples
-
-
-def _eval_texts(config: CompileConfig) -> list[Text]:
-    assert config.eval_data is not None
-    return [text for text, _ in zip(read_texts(config.eval_data, column=config.text_column), range(_MAX_FIDELITY_TEXTS), strict=False)]
-
-
-def _fit(calibrated: Calibrated, costs: tuple[Cost, ...], judge: _Judge, max_drop: float) -> tuple[package.Budget, Collection[str]]:
+def _fit(calibrated: Calibrated, costs: tuple[Cost, ...], judge: Judge, max_drop: float) -> tuple[package.Budget, Collection[str]]:
     """The budget as it was met, and the parts that are in INT8."""
     scores: list[float] = []
 

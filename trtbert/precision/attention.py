@@ -32,6 +32,9 @@ def lower_fused_attention(node: ir.Node, forms: Forms, peaks: Peaks) -> str | No
     exponents = np.repeat([-found.q, -found.k, -found.v], num_heads * head_size)
     node.replace_input_with(0, forms.cast(forms.multiplied(forms.floating(qkv, node), exponents, node), node))
     node.attributes["scale"] = ir.AttrFloat32("scale", math.ldexp(scale, found.q + found.k))
+    for name, exponent in (("q_scale", found.q), ("k_scale", found.k), ("v_scale", found.v)):  # of INT8, if it has them
+        if name in node.attributes:
+            node.attributes[name] = ir.AttrFloat32(name, math.ldexp(node.attributes.get_float(name, 0.0), -exponent))
     forms.put_half(node.outputs[0], found.v)
     return f"{qkv.name}: reaches {peaks.of(qkv):.3g}; q, k, v are attended to times 2^-{found.q}, 2^-{found.k}, 2^-{found.v}"
 

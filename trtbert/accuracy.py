@@ -1,0 +1,67 @@
+"""Graphs -> the points that an accuracy budget counts: a metric on labelled examples, else fidelity to the float model."""
+
+import tempfile
+from itertools import islice
+from pathlib import Path
+
+import onnx_ir as ir
+
+from trtbert.builders import ort
+from trtbert.calibration_texts import CalibrationTexts, as_the_task_reads
+from trtbert.config import CompileConfig, Metric
+from trtbert.data import Example, Text, read_examples, read_texts
+from trtbert.errors import ConfigError
+from trtbert.evaluation import evaluate, metric_for
+from trtbert.fidelity import Fidelity
+from trtbert.metrics import METRICS
+from trtbert.package import ModelFacts
+from trtbert.predictor.encoder import Encoder
+from trtbert.runtime.ort import OrtRuntime
+
+FIDELITY: Metric = "fidelity"
+_MAX_FIDELITY_TEXTS = 2000
+"""What the float model answers to all of them is kept."""
+
+
+class Judge:
+    """Scores graphs: by a metric on the user's labelled examples, else by their fidelity to the float model."""
+
+    def __init__(self, model: ir.Model, facts: ModelFacts, tokenizer: Path, config: CompileConfig, texts: CalibrationTexts) -> None:
+        self._facts, self._tokenizer = facts, tokenizer
+        self.metric, self._examples = _metric_and_examples(facts, config)
+        self._fidelity: Fidelity | None = None
+        if self.metric == FIDELITY:
+            encoder = self._encoder(model)
+            encodings = texts.held_back if config.eval_data is None else encoder.tokenize(_first_texts(config.eval_data, facts, config))
+            self._fidelity = Fidelity(encoder, encodings)
+            self.num_examples, self.float_score = len(encodings), 100.0
+        else:
+            self.num_examples, self.float_score = len(self._examples), self.score(model)
+
+    def score(self, model: ir.Model) -> float:
+        encoder = self._encoder(model)
+        return self._fidelity.percent(encoder) if self._fidelity is not None else evaluate(encoder, self._examples, self.metric)
+
+    def _encoder(self, model: ir.Model) -> Encoder:
+        """The graph as ONNX Runtime runs it on this CPU."""
+        with tempfile.TemporaryDirectory() as folder:
+            built = ort.build(model, Path(folder, "model.onnx"), is_measured=False)
+            return Encoder(self._facts, OrtRuntime(built.path), tokenizer=self._tokenizer)
+
+
+def _metric_and_examples(facts: ModelFacts, config: CompileConfig) -> tuple[Metric, list[Example]]:
+    """What `auto` means, and the labelled examples for it, none for fidelity; ConfigError for a metric that does not fit."""
+    allowed, path = METRICS.get(facts.task, ()), config.eval_data
+    if config.metric not in ("auto", FIDELITY, *allowed):
+        raise ConfigError(f"--metric {config.metric} is none for {facts.task}; choose one of {', '.join((*allowed, FIDELITY))}.")
+    if path is None and config.metric not in ("auto", FIDELITY):
+        raise ConfigError(f"--metric {config.metric} needs labelled examples; give them with --eval-data FILE.")
+    if path is None or config.metric == FIDELITY or path.suffix == ".txt" or not allowed:
+        return FIDELITY, []
+    examples = read_examples(path, facts.task, labels=facts.labels, column=config.text_column)
+    return metric_for(facts.task, examples) if config.metric == "auto" else config.metric, examples
+
+
+def _first_texts(path: Path, facts: ModelFacts, config: CompileConfig) -> list[Text]:
+    texts = read_texts(path, column=config.text_column)
+    return as_the_task_reads(list(islice(texts, _MAX_FIDELITY_TEXTS)), facts.task)
