@@ -13,7 +13,6 @@ import onnx_ir as ir
 from trtbert import package
 from trtbert.accuracy import Judge
 from trtbert.calibrate import (
-    MAX_INT8,
     Calibrated,
     Cost,
     GemmPlan,
@@ -78,7 +77,7 @@ def quantize(
         "notes": list(quantized.notes),
     }
     identity = dataclasses.replace(identity, data=texts.sha256, method=calibrated.trial.method)
-    write_cache(cache, _thresholds(calibrated, parts), identity, details=details)
+    write_cache(cache, calibrated.thresholds, identity, details=details)
     return quantized
 
 
@@ -94,11 +93,6 @@ def _from_cache(model: ir.Model, path: Path, identity: Identity, cache: Path) ->
     for suffix in ("", ".json"):
         shutil.copyfile(path.with_name(path.name + suffix), cache.with_name(cache.name + suffix))
     return quantized
-
-
-def _thresholds(calibrated: Calibrated, kept: Collection[str]) -> dict[str, float]:
-    """amax by the name of the tensor in the graph, for a TensorRT that reads calibration caches."""
-    return {part.tensor: MAX_INT8 * part.step.scale for part in calibrated.parts if isinstance(part, GemmPlan) and part.key in kept}
 
 
 def _calibrate(model: ir.Model, texts: CalibrationTexts, config: CompileConfig, on_progress: Progress) -> Calibrated:

@@ -3,12 +3,10 @@
 from trtbert.calibrate.cache import Identity, read_details, write_cache
 from trtbert.calibrate.choose import Calibrated, Part, Trial, calibrate
 from trtbert.calibrate.plan import GemmPlan
-from trtbert.calibrate.qdq import MAX_INT8
 from trtbert.calibrate.record import from_record, to_record
 from trtbert.calibrate.sensitivity import Budget, Cost, fit_budget, measure_costs
 
 __all__ = [
-    "MAX_INT8",
     "Budget",
     "Calibrated",
     "Cost",

@@ -65,6 +65,8 @@ class Calibrated:
     """Of each GEMM's input (times its factors) the largest |x|, by the key of the part."""
     folds: Mapping[str, Array]
     """The factors that `base` has folded into the values of attention, by the name of the tensor they are for."""
+    thresholds: Mapping[str, float]
+    """amax of each GEMM's input as the source has it, with no factors and no shift, by its name: what a calibration cache holds."""
 
     def model(self, kept: Collection[str] | None = None) -> ir.Model:
         """A copy of the graph with the parts `kept` (by key; None for all) in INT8; other weights are shared with it."""
@@ -104,6 +106,7 @@ def calibrate(
         trial=best.trial,
         trials=tuple(candidate.trial for candidate in candidates),
         folds=best.base.folds,
+        thresholds=dict(_thresholds(plain, METHODS[best.trial.method])),
         maxima={gemm.key: best.base.statistics[str(gemm.x.name)].histogram.maximum for gemm in best.base.gemms},
     )
 
@@ -164,6 +167,13 @@ def _parts(base: _Base, method: Callable[[Histogram], float]) -> Iterator[Part]:
             yield plan
     if base.quantize == "full":
         yield from plan_full(base.model.graph, base.statistics, method)
+
+
+def _thresholds(plain: _Base, method: Callable[[Histogram], float]) -> Iterator[tuple[str, float]]:
+    for gemm in plain.gemms:
+        name = str(gemm.x.name)
+        if (plan := plan_gemm(gemm, plain.statistics[name], None, method)) is not None:
+            yield name, plan.threshold
 
 
 def _quantized(model: ir.Model, parts: Iterable[Part]) -> ir.Model:

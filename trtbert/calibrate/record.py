@@ -26,6 +26,7 @@ def to_record(calibrated: Calibrated) -> dict[str, Any]:
         "trial": dataclasses.asdict(calibrated.trial),
         "trials": [dataclasses.asdict(trial) for trial in calibrated.trials],
         "maxima": dict(calibrated.maxima),
+        "thresholds": dict(calibrated.thresholds),
         "folds": {name: _encoded(factors_K) for name, factors_K in calibrated.folds.items()},
         "parts": [_part_record(part) for part in calibrated.parts],
     }
@@ -42,6 +43,7 @@ def from_record(record: Mapping[str, Any], model: ir.Model) -> Calibrated:
         trial=Trial(**record["trial"]),
         trials=tuple(Trial(**trial) for trial in record["trials"]),
         maxima=record["maxima"],
+        thresholds=record["thresholds"],
         folds=folds,
     )
 
