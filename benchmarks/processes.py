@@ -37,9 +37,9 @@ def trtbert_command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "trtbert", *map(str, arguments)]
 
 
-def script_command(name: str, *arguments: str | Path) -> list[str]:
-    """Another script of this folder."""
-    return [sys.executable, str(Path(__file__).with_name(name)), *map(str, arguments)]
+def script_command(name: str, *arguments: str | Path, python: str = sys.executable) -> list[str]:
+    """Another script of this folder; `python` is the interpreter that runs it."""
+    return [python, str(Path(__file__).with_name(name)), *map(str, arguments)]
 
 
 def run_measured(command: Sequence[str]) -> Cost:

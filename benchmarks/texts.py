@@ -14,7 +14,8 @@ import trtbert
 from trtbert.calibration_texts import read_calibration_texts
 from trtbert.data import read_texts
 from trtbert.package import ModelFacts, open_package
-from trtbert.predictor import make_feeds
+from trtbert.predictor import load_tokenizer, make_feeds, tokenize
+from trtbert.tasks import INPUT_IDS
 
 BUILT_IN = Path(trtbert.__file__).parent / "calibration_data" / "texts.jsonl"
 
@@ -62,6 +63,16 @@ def calibration_feeds(package: Path, texts: Path | None, size: int) -> list[Feed
     facts = opened.manifest.model
     read = read_calibration_texts(texts, opened.tokenizer_path, facts, column=None, size=size)
     return one_by_one([*read.encodings, *read.held_back], facts)
+
+
+def unseen_feeds(package: Path, texts: Path | None, num: int, seen: Sequence[Feeds]) -> list[Feeds]:
+    """`num` texts of a file (None: those that come with trtbert) that are not among the feeds `seen`."""
+    opened = open_package(package)
+    facts, seen_ids = opened.manifest.model, {feed[INPUT_IDS].tobytes() for feed in seen}
+    tokenizer = load_tokenizer(opened.tokenizer_path, max_length=facts.max_length)
+    singles = read_singles(texts)
+    feeds = one_by_one(tokenize(tokenizer, draw(singles, len(singles))), facts)
+    return [feed for feed in feeds if feed[INPUT_IDS].tobytes() not in seen_ids][:num]
 
 
 def one_by_one(encodings: Iterable[Encoding], facts: ModelFacts) -> list[Feeds]:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from tests.numerics import assert_close
+from tests.numerics import TOLERANCE, assert_close
 from trtbert.bodies import add_functions
 from trtbert.ops import DOMAIN, FUSED_OPS, OPSET
 
@@ -51,6 +51,41 @@ def test_attention(dtype: str, num_heads: int, head_size: int, length: int, has_
     actual = run_op("FusedQkvAttention", "bias" if has_bias else "", feeds, **attributes)
     assert (actual[0] == 0).all()
     assert_close(actual, FUSED_OPS["FusedQkvAttention"].reference(*feeds.values(), **attributes), dtype)
+
+
+INT8_SCALES = {"q_scale": 2.0**-5, "k_scale": 2.0**-6, "v_scale": 2.0**-5, "probability_scale": 2.0**-7}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("num_heads,head_size,length", [(1, 8, 1), (3, 16, 17), (12, 32, 33), (2, 128, 64), (5, 24, 7)])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_attention_in_int8(dtype: str, num_heads: int, head_size: int, length: int, has_bias: bool) -> None:
+    rng = np.random.default_rng(length)
+    mask = (rng.random((4, length)) < 0.6).astype(np.int32)
+    mask[0], mask[1], mask[1, -1] = 0, 0, 1
+    feeds = {"qkv": floats(rng, dtype, 4, length, 3 * num_heads * head_size) * np.asarray(1.5, dtype), "mask": mask}
+    if has_bias:
+        feeds["bias"] = floats(rng, dtype, 1, num_heads, length, length)
+    attributes = {"num_heads": num_heads, "head_size": head_size, "scale": head_size**-0.5}
+    actual = run_op("FusedQkvAttention", "bias.int8" if has_bias else "int8", feeds, **attributes, **INT8_SCALES)
+    reference = FUSED_OPS["FusedQkvAttention"].reference
+    expected, exact = reference(*feeds.values(), **attributes, **INT8_SCALES), reference(*feeds.values(), **attributes)
+    assert actual.dtype == dtype and (actual[0] == 0).all()
+    assert np.abs(expected - exact).max() > 1e-3, "INT8 shows nowhere"
+    # A probability rounded to half, or near the middle of two steps of 2^-7, may go to the other one: 0.993 measured in half.
+    is_close = np.abs(actual - expected) <= TOLERANCE[dtype] * np.abs(expected).max()
+    assert is_close.mean() > 0.98
+    assert np.abs(actual - expected).max() <= 8 * 2.0**-7
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_attention_in_int8_clips_and_rounds_to_even(dtype: str) -> None:
+    """One key only, so that the context is V as INT8 has it."""
+    v = np.array([[[0.5, 1.5, 2.5, -0.5, 126.5, 127.5, 1000.0, -1000.0]]])
+    feeds = {"qkv": np.concatenate([v, v, v / 4], -1).astype(dtype), "mask": np.ones((1, 1), np.int32)}
+    scales = {"q_scale": 4.0, "k_scale": 4.0, "v_scale": 0.25, "probability_scale": 0.25}
+    actual = run_op("FusedQkvAttention", "int8", feeds, num_heads=1, head_size=8, scale=0.3, **scales)
+    assert (actual * 4).tolist() == [[[0.0, 2.0, 2.0, 0.0, 126.0, 127.0, 127.0, -128.0]]]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

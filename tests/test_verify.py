@@ -27,7 +27,7 @@ HIDDEN = np.random.default_rng(0).standard_normal((3, 4, 5)).astype(np.float32)
 
 def _compare(expected: Any, actual: Any, task: Task = "feature-extraction", precision: Precision = "fp32") -> Any:
     run: Callable[[Feeds], Feeds] = lambda feeds: {"y": actual}  # noqa: E731
-    return verify.compare("rewrite", FEEDS, [{"y": expected}], run, task=task, precision=precision)
+    return verify.compare("rewrite", FEEDS, [{"y": expected}], run, task=task, limits=verify.LIMITS[precision])
 
 
 def _changed(array: Any, index: Any, value: float) -> Any:
@@ -39,7 +39,7 @@ def _changed(array: Any, index: Any, value: float) -> Any:
 def test_equal_outputs_pass() -> None:
     figures = _compare(HIDDEN, HIDDEN)
     assert (figures.max_error, figures.cosine, figures.label_agreement, figures.is_passed) == (0.0, pytest.approx(1.0), None, True)
-    assert verify.check(figures, precision="fp32") is figures
+    assert verify.check(figures, limits=verify.LIMITS["fp32"]) is figures
 
 
 def test_the_error_is_relative_to_the_largest_output() -> None:
@@ -75,7 +75,7 @@ def test_a_label_that_changes_is_named_although_the_error_is_small() -> None:
     figures = _compare(expected, _changed(SCORES, (1, 2), 0.299), "text-classification", "bf16")
     assert figures.max_error < verify.LIMITS["bf16"].max_error and not figures.is_passed
     with pytest.raises(VerificationError, match=r"The stage 'rewrite' broke the model: .*labels agree in 50.00% of the rows"):
-        verify.check(figures, precision="bf16")
+        verify.check(figures, limits=verify.LIMITS["bf16"])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
@@ -84,9 +84,18 @@ def test_each_precision_has_its_limits(precision: Precision) -> None:
     scale = np.abs(np.concatenate([HIDDEN[0, :3], HIDDEN[1, 1:]])).max()
     for factor, is_passed in ((0.5, True), (2.0, False)):
         actual = _changed(HIDDEN, (0, 0, 0), HIDDEN[0, 0, 0] + factor * limit * scale)
-        figures = verify.compare("x", FEEDS, [{"y": HIDDEN}], lambda _, a=actual: {"y": a}, task="feature-extraction", precision=precision)
+        figures = _compare(HIDDEN, actual, precision=precision)
         assert (figures.max_error <= limit) == is_passed
         assert is_passed or not figures.is_passed
+
+
+def test_int8_may_change_its_mind_about_a_row_but_not_about_most() -> None:
+    one_flipped = _compare(HIDDEN, _changed(HIDDEN, (0, 0), -HIDDEN[0, 0]), precision="int8")
+    assert one_flipped.cosine == pytest.approx(-1.0) and not one_flipped.is_passed  # one of five: a mean of 0.6
+    slightly = _compare(HIDDEN, HIDDEN + 0.1 * np.abs(HIDDEN).mean(), precision="int8")
+    assert slightly.is_passed and 0.9 < slightly.mean_cosine < 1.0
+    with pytest.raises(VerificationError, match=r"Allowed is a mean cosine of 0.9"):
+        verify.check(one_flipped, limits=verify.LIMITS["int8"])
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +118,25 @@ def test_the_first_stage_that_breaks_is_named(source: tuple[Source, list[Feeds]]
     with pytest.raises(VerificationError) as caught:
         verifier.check("rewrite", model)
     message = str(caught.value)
-    assert message.startswith("The stage 'rewrite' broke the model: error ") and "Every stage before it passed" in message
+    assert (
+        message.startswith("The stage 'rewrite' broke the model: against the source model, error ")
+        and "Every stage before it passed" in message
+    )
     assert "--dump" in message and caught.value.exit_code == 4
     assert [stage.stage for stage in verifier.stages] == ["export"]
     assert sorted(path.name for path in tmp_path.glob("*.onnx")) == ["01-export.onnx", "02-rewrite.onnx"]
+
+
+def test_a_stage_that_does_not_compute_the_int8_graph_is_named(source: tuple[Source, list[Feeds]], tmp_path: Path) -> None:
+    loaded, batches = source
+    verifier = Verifier(loaded, batches, tmp_path, None)
+    expected = {id(feeds): outputs for feeds, outputs in zip(batches, verifier.expected, strict=True)}
+    verifier.check_runner("calibrate", lambda feeds: expected[id(feeds)], precision="int8")
+    others = {key: {name: array[..., ::-1] * 0.1 + array for name, array in outputs.items()} for key, outputs in expected.items()}
+    verifier.check_runner("precision", lambda feeds: others[id(feeds)], precision="int8")  # within what it may differ by from Q/DQ
+    wrong = {key: {name: array * np.array([2.0, 1.0, 1.0]) for name, array in outputs.items()} for key, outputs in expected.items()}
+    with pytest.raises(VerificationError, match="The stage 'build' broke the model: against the Q/DQ graph"):
+        verifier.check_runner("build", lambda feeds: wrong[id(feeds)], precision="int8")
 
 
 def test_the_batches_are_padded_in_every_way(source: tuple[Source, list[Feeds]]) -> None:

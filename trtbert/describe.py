@@ -54,5 +54,5 @@ def figure_lines(verification: Verification) -> list[str]:
     lines = [f"verified on {verification.num_texts} texts in {verification.num_batches} batches:"]
     for stage in verification.stages:
         labels = "" if stage.label_agreement is None else f"  labels {stage.label_agreement:.2%}"
-        lines.append(f"  {stage.stage:<10} error {stage.max_error:.1e}  cosine {stage.cosine:.6f}{labels}")
+        lines.append(f"  {stage.stage:<10} error {stage.max_error:.1e}  cosine {stage.cosine:.6f} (mean {stage.mean_cosine:.6f}){labels}")
     return lines + [f"  not verified: {what}" for what in verification.unverified]

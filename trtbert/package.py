@@ -68,6 +68,7 @@ class StageFigures(_Record):
     """Largest |difference| divided by the largest |output| of the source."""
     cosine: float
     """Smallest cosine over rows."""
+    mean_cosine: float
     label_agreement: float | None = None
     """Share of rows (tokens) with the same best label; None for tasks without labels."""
     is_passed: bool

@@ -34,6 +34,9 @@ from trtbert.package import ModelFacts, Quantization, QuantizedPart
 Progress = Callable[[str, int, int | None], None]
 """What is being done, how many of its steps, and of how many (None: not known)."""
 
+_MAX_ERROR = 0.1
+"""Of the outputs on the held-back texts, where no budget says what INT8 may cost: a cosine of about 0.95."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quantized:
@@ -59,6 +62,12 @@ def quantize(
     judge = None if config.max_drop is None else Judge(model, facts, tokenizer, config, texts)  # first: it reads the user's file
     calibrated = _calibrate(model, texts, config, on_progress)
     parts, budget, costs = {part.key for part in calibrated.parts}, None, dict[str, float]()
+    if judge is None and calibrated.trial.error > _MAX_ERROR:
+        raise VerificationError(
+            f"INT8 changes what the model answers: on {len(texts.held_back)} texts held back from calibration the squared error is "
+            f"{calibrated.trial.error:.0%} of the outputs, and {_MAX_ERROR:.0%} is allowed. Give --max-drop POINTS to keep the layers in "
+            "float that cost most, try --calibration-method auto or other calibration data, or use --precision fp16 or fp32."
+        )
     if judge is not None and config.max_drop is not None:
         on_progress("measuring what each layer costs", 0, None)
         found = measure_costs(calibrated, texts.held_back_batches())

@@ -26,6 +26,8 @@ class Verifier:
         self.task, self.batches, self.scratch, self.dump = source.facts.task, batches, scratch, dump
         self.expected = [source.reference(feeds) for feeds in batches]
         self.stages: list[StageFigures] = []
+        self.quantized: list[Feeds] | None = None
+        """What the Q/DQ graph answers."""
         self.num_dumped = 0
 
     def check(
@@ -48,9 +50,20 @@ class Verifier:
 
     def check_runner(self, stage: str, run: Callable[[Feeds], Feeds], *, precision: Precision) -> None:
         """The same for what `run` runs."""
-        figures = verify.compare(stage, self.batches, self.expected, run, task=self.task, precision=precision)
-        self.stages.append(verify.check(figures, precision=precision))
+        limits = verify.LIMITS[precision]
+        figures = verify.compare(stage, self.batches, self.expected, run, task=self.task, limits=limits)
+        self.stages.append(verify.check(figures, limits=limits))
+        if precision == "int8":
+            self._check_same_int8(stage, run)
         logger.info("%s: error %.1e, cosine %.6f", stage, figures.max_error, figures.cosine)
+
+    def _check_same_int8(self, stage: str, run: Callable[[Feeds], Feeds]) -> None:
+        """What INT8 costs would hide a mistake of a later stage; against the Q/DQ graph it shows."""
+        if self.quantized is None:
+            self.quantized = [run(feeds) for feeds in self.batches]
+            return
+        figures = verify.compare(stage, self.batches, self.quantized, run, task=self.task, limits=verify.SAME_INT8)
+        verify.check(figures, limits=verify.SAME_INT8, against="the Q/DQ graph")
 
     def verification(self, unverified: tuple[str, ...] = ()) -> Verification:
         return Verification(

@@ -40,9 +40,7 @@ class Graph:
         return node.outputs[0]
 
     def model(self, *results: ir.Value) -> ir.Model:
-        graph = ir.Graph(
-            self.inputs, results, nodes=self.nodes, initializers=self.constants, opset_imports={"": OPSET}, name="graph"
-        )
+        graph = ir.Graph(self.inputs, results, nodes=self.nodes, initializers=self.constants, opset_imports={"": OPSET}, name="graph")
         for value in results:
             value.shape = value.shape or ir.Shape(["batch", "sequence", "width"])
         model = ir.Model(graph, ir_version=11)
@@ -60,7 +58,9 @@ def gemm_model(table_VK: Array, weight_KN: Array, bias_N: Array | None = None, b
     if behind == "FusedSkipLayerNorm":
         gamma, beta = graph.constant("gamma", np.linspace(0.5, 1.5, len(bias_N))), graph.constant("beta", np.full(len(bias_N), 0.1))
         return graph.model(graph.node("y", behind, product, graph.x, gamma, beta, bias, overload="bias", epsilon=1e-12))
-    biased = graph.node("biased", "Add", bias, product) if behind == "Add" else graph.node("gelu", behind, product, bias, approximate="none")
+    biased = (
+        graph.node("biased", "Add", bias, product) if behind == "Add" else graph.node("gelu", behind, product, bias, approximate="none")
+    )
     return graph.model(graph.node("y", "Add", biased, graph.x))
 
 

@@ -1,0 +1,31 @@
+"""A model folder -> an INT8 package, by `trtbert compile` in a process of its own, as users make it."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from processes import trtbert_command
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What INT8 is calibrated on, and how."""
+
+    texts: Path | None
+    """None: those that come with trtbert."""
+    size: int
+    """Texts that are drawn, those that are held back included."""
+    method: str = "auto"
+
+    def __str__(self) -> str:
+        return f"{self.size} texts of {self.texts or 'trtbert'}"
+
+
+def compile_int8(model: Path, package: Path, calibration: Calibration, *, task: str, runtime: str) -> Path:
+    """The package, for this CPU."""
+    data = [] if calibration.texts is None else ["--calibration-data", calibration.texts]
+    options = ["--task", task, "--runtime", runtime, "--precision", "int8", "--calibration-method", calibration.method]
+    size = ["--calibration-size", str(calibration.size)]
+    command = trtbert_command("compile", model, "-o", package, *options, *size, *data)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return package
