@@ -72,7 +72,8 @@ def print_verdict(console: Console, what: str, value: float, limit: float, unit:
     """One line, pass or FAIL; gives whether `value` is at most `limit`, or with `is_floor` at least."""
     is_passed = value >= limit if is_floor else value <= limit
     verdict, bound = "[green]pass[/]" if is_passed else "[red]FAIL[/]", "at least" if is_floor else "at most"
-    console.print(f"{verdict}  {what}: {value:.{digits}f} {unit} (target: {bound} {limit:g})")
+    measured = f"{value:.{digits}f} {unit}".rstrip()
+    console.print(f"{verdict}  {what}: {measured} (target: {bound} {limit:g})")
     return is_passed
 
 

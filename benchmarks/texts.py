@@ -66,13 +66,16 @@ def calibration_feeds(package: Path, texts: Path | None, size: int) -> list[Feed
 
 
 def unseen_feeds(package: Path, texts: Path | None, num: int, seen: Sequence[Feeds]) -> list[Feeds]:
-    """`num` texts of a file (None: those that come with trtbert) that are not among the feeds `seen`."""
+    """At most `num` texts of a file (None: those that come with trtbert) that are not among the feeds `seen`; ValueError for none."""
     opened = open_package(package)
     facts, seen_ids = opened.manifest.model, {feed[INPUT_IDS].tobytes() for feed in seen}
     tokenizer = load_tokenizer(opened.tokenizer_path, max_length=facts.max_length)
     singles = read_singles(texts)
     feeds = one_by_one(tokenize(tokenizer, draw(singles, len(singles))), facts)
-    return [feed for feed in feeds if feed[INPUT_IDS].tobytes() not in seen_ids][:num]
+    unseen = [feed for feed in feeds if feed[INPUT_IDS].tobytes() not in seen_ids]
+    if not unseen:
+        raise ValueError(f"All texts of {texts or BUILT_IN} are calibrated on; give others to compare the answers on.")
+    return unseen[:num]
 
 
 def one_by_one(encodings: Iterable[Encoding], facts: ModelFacts) -> list[Feeds]:

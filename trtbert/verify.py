@@ -65,8 +65,8 @@ def compare(
 ) -> StageFigures:
     """Run every batch and compare what a user reads: rows and tokens that are not padding; all numbers must be finite.
 
-    `expected` holds the outputs of the source model (or of another stage). Rows with no token at all are only checked to be finite: what a model
-    computes there is not defined.
+    `expected` holds the outputs of the source model (or of another stage). Rows with no token at all are only checked to be finite:
+    what a model computes there is not defined.
     """
     figures = _Figures()
     for batch, outputs in zip(feeds, expected, strict=True):
@@ -126,8 +126,8 @@ def check(figures: StageFigures, *, limits: Limits, against: str = "the source m
     agreement = "" if figures.label_agreement is None else f", labels agree in {figures.label_agreement:.2%} of the rows"
     raise VerificationError(
         f"The stage {figures.stage!r} broke the model: against {against}, error {figures.max_error:.1e} of the output's scale, cosine "
-        f"{figures.cosine:.6f}, mean cosine {figures.mean_cosine:.6f}{agreement}. Allowed is {_allowed(limits)}. Every stage before it passed; "
-        "compile with --dump DIR to look at the graph of each stage."
+        f"{figures.cosine:.6f}, mean cosine {figures.mean_cosine:.6f}{agreement}. Allowed is {_allowed(limits)}. "
+        "Every stage before it passed; compile with --dump DIR to look at the graph of each stage."
     )
 
 

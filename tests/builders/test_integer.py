@@ -1,5 +1,6 @@
 """Q/DQ GEMMs become integer GEMMs of ONNX Runtime on uint8: every one of them, with the same numbers."""
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,8 +29,14 @@ PLAIN, WITH_BIAS = Encoder(), Encoder(heads=(2, 2), has_relative_bias=True)
 Array = npt.NDArray[Any]
 
 
+@functools.cache
+def encoder_in_int8(encoder: Encoder, quantize: str = "linear", smooth: bool = False, has_int8_embeddings: bool = False) -> ir.Model:
+    """For all tests that ask for it: do not change it."""
+    return quantized(fused_encoder(encoder), quantize=quantize, smooth=smooth, has_int8_embeddings=has_int8_embeddings)
+
+
 def quantized(model: ir.Model, batches: Sequence[Feeds] = BATCHES, **options: Any) -> ir.Model:
-    chosen = {"method": "minmax", "quantize": "linear", "smooth": False, "has_int8_embeddings": False} | options
+    chosen: dict[str, Any] = {"method": "minmax", "quantize": "linear", "smooth": False, "has_int8_embeddings": False} | options
     return calibrate(model, lambda: batches, batches[:2], **chosen).model()
 
 
@@ -65,21 +72,20 @@ def assert_same(actual: Array, expected: Array) -> None:
 @pytest.mark.parametrize("encoder", [PLAIN, WITH_BIAS], ids=["plain", "bias"])
 @pytest.mark.parametrize("lowering", [BODY, *ORT["FusedQkvAttention"]])
 def test_every_gemm_is_an_integer_gemm(lowering: str, encoder: Encoder, smooth: bool) -> None:
-    model = quantized(fused_encoder(encoder), smooth=smooth)
+    model = encoder_in_int8(encoder, smooth=smooth)
     assert ops(model)["MatMul"] == ops(model)["QuantizeLinear"] == 8
     num_shifted = sum(node.op_type == "Sub" and node.outputs[0].dtype == ir.DataType.FLOAT for node in model.graph)
     assert num_shifted > 0
-    found = ops(lowered(model, FusedQkvAttention=lowering))
-    assert found["MatMulIntegerToFloat"] == (12 if lowering == "Softmax" else 8)  # q, k and v apart
-    assert found["QuantizeLinear"] == 8
-    assert found["DequantizeLinear"] == 0
-    assert found["Sub"] == ops(model)["Sub"] - num_shifted, "a shift is left"
+    found = lowered(model, FusedQkvAttention=lowering)
+    assert ops(found)["MatMulIntegerToFloat"] == (12 if lowering == "Softmax" else 8)  # q, k and v apart
+    assert ops(found)["QuantizeLinear"] == 8 and ops(found)["DequantizeLinear"] == 0
+    assert ops(found)["Sub"] == ops(model)["Sub"] - num_shifted, "a shift is left"
     for each in (BATCHES[0], feeds(1, 1), feeds(5, 33)):
-        assert_same(run(lowered(model, FusedQkvAttention=lowering), each), exact(model, each))
+        assert_same(run(found, each), exact(model, each))
 
 
 def test_q_k_and_v_read_one_tensor_of_uint8() -> None:
-    found = lowered(quantized(fused_encoder(PLAIN)))
+    found = lowered(encoder_in_int8(PLAIN))
     readers = [len(node.outputs[0].uses()) for node in found.graph if node.op_type == "QuantizeLinear"]
     assert sorted(readers) == [1] * 6 + [3] * 2
     for node in found.graph:
@@ -191,21 +197,22 @@ def test_a_product_of_two_computed_tensors_is_left_alone() -> None:
 def test_a_float_gemm_is_left_alone() -> None:
     model = fused_encoder(PLAIN)
     assert ops(with_integer_gemms(model.clone())) == ops(model)
-    ffn = lowered(quantized(model, quantize="ffn"), FusedQkvAttention=BODY)
+    int8 = encoder_in_int8(PLAIN, "ffn")
+    ffn = lowered(int8, FusedQkvAttention=BODY)
     assert ops(ffn)["MatMulIntegerToFloat"] == 4 and ops(ffn)["MatMul"] == 8  # two projections and two products a layer
-    assert_same(run(ffn, BATCHES[0]), exact(quantized(model, quantize="ffn"), BATCHES[0]))
+    assert_same(run(ffn, BATCHES[0]), exact(int8, BATCHES[0]))
 
 
 @pytest.mark.parametrize("encoder", [PLAIN, WITH_BIAS], ids=["plain", "bias"])
 def test_attention_in_int8_is_lowered_and_keeps_its_numbers(encoder: Encoder) -> None:
-    model = quantized(fused_encoder(encoder), quantize="full")
+    model = encoder_in_int8(encoder, "full")
     found = lowered(model)
     assert ops(found)["MatMulIntegerToFloat"] == 8 and ops(found)["MatMul"] == 4
     assert_same(run(found, BATCHES[0]), exact(model, BATCHES[0]))
 
 
 def test_rows_of_the_word_table_are_dequantized_after_they_are_gathered() -> None:
-    model = quantized(fused_encoder(PLAIN), has_int8_embeddings=True)
+    model = encoder_in_int8(PLAIN, has_int8_embeddings=True)
     assert ops(model)["DequantizeLinear"] == 17
     found = lowered(model)
     assert ops(found)["DequantizeLinear"] == 0
@@ -227,7 +234,7 @@ def test_so_are_those_of_embeddings_that_are_not_fused() -> None:
 @pytest.mark.parametrize("encoder", [PLAIN, WITH_BIAS], ids=["plain", "bias"])
 @pytest.mark.parametrize("smooth", [False, True])
 def test_the_probe_of_a_layer_has_its_integer_gemms(encoder: Encoder, smooth: bool) -> None:
-    model = quantized(fused_encoder(encoder), smooth=smooth, has_int8_embeddings=True)
+    model = encoder_in_int8(encoder, smooth=smooth, has_int8_embeddings=True)
     probe = layer_probe(model)
     assert probe is not None
     assert ops(probe.model)["QuantizeLinear"] == ops(probe.model)["MatMul"] == 4
@@ -239,7 +246,7 @@ def test_the_probe_of_a_layer_has_its_integer_gemms(encoder: Encoder, smooth: bo
 
 
 def test_the_probe_of_embeddings_has_its_table_in_int8() -> None:
-    model = quantized(fused_encoder(PLAIN), has_int8_embeddings=True)
+    model = encoder_in_int8(PLAIN, has_int8_embeddings=True)
     probe = embedding_probe(model)
     assert probe is not None, "so no lowering of the embeddings is measured"
     assert ops(probe.model) == {"DequantizeLinear": 1, "FusedEmbedLayerNorm": 1}
@@ -252,7 +259,7 @@ def test_the_probe_of_embeddings_has_its_table_in_int8() -> None:
 @pytest.mark.parametrize("quantize", ["linear", "full"])
 def test_the_file_that_is_built_runs(tmp_path: Path, quantize: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trtbert.builders.measure.SECONDS", 0.0)
-    model = quantized(fused_encoder(PLAIN), quantize=quantize, has_int8_embeddings=True)
+    model = encoder_in_int8(PLAIN, quantize, has_int8_embeddings=True)
     before = str(ir.to_proto(model))
     built = ort.build(model, tmp_path / "model.onnx", feeds_shape=(2, 17))
     assert str(ir.to_proto(model)) == before

@@ -22,7 +22,7 @@ LESS_CLIPPING_FIRST = ("minmax", "percentile", "mse", "entropy")
 
 def calibrated(model: ir.Model, batches: list[Feeds] | None = None, **options: Any) -> Calibrated:
     every = BATCHES if batches is None else batches
-    chosen = {"method": "minmax", "quantize": "linear", "smooth": False, "has_int8_embeddings": False} | options
+    chosen: dict[str, Any] = {"method": "minmax", "quantize": "linear", "smooth": False, "has_int8_embeddings": False} | options
     return calibrate(model, lambda: every[2:] or every, every[:2], **chosen)
 
 

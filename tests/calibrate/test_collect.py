@@ -125,7 +125,7 @@ def test_ranges_are_those_of_the_columns() -> None:
     found = of_table(table_VK, split(table_VK, 7))
     assert found.low_K.tolist() == table_VK.min(0).astype(np.float32).tolist()
     assert found.high_K.tolist() == table_VK.max(0).astype(np.float32).tolist()
-    assert (found.low, found.high) == (np.float32(table_VK.min()), np.float32(table_VK.max()))
+    assert [found.low, found.high] == [float(np.float32(table_VK.min())), float(np.float32(table_VK.max()))]
 
 
 def test_some_columns_are_watched_alone() -> None:

@@ -156,7 +156,8 @@ def gemms_of_one_tensor() -> tuple[ir.Model, Gemm, Gemm]:
     graph = Graph(x_RK)
     a, b = (graph.node(name, "MatMul", graph.x, graph.constant(f"weight_{name}", w)) for name, w in (("a", weight_KN), ("b", other_KN)))
     model = graph.model(graph.node("y", "Add", graph.node("sum", "Add", a, b), graph.x))
-    return model, *find_gemms(model.graph)
+    first, second = find_gemms(model.graph)
+    return model, first, second
 
 
 def test_gemms_of_one_tensor_with_different_thresholds_have_each_their_own_shift() -> None:

@@ -1,14 +1,10 @@
 """Scales, and the Q/DQ nodes that hold them."""
 
-import json
-from pathlib import Path
-
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from tests.calibrate.graphs import Array, Graph, all_rows, ops, rounded
-from tests.fixtures.make_foreign import FOREIGN
-from tests.rewrite.foreign import import_and_rewrite
 from trtbert.calibrate.collect import session
 from trtbert.calibrate.gemms import find_gemms
 from trtbert.calibrate.qdq import (
@@ -140,10 +136,8 @@ def test_a_shared_weight_is_dequantized_once_and_exactly() -> None:
     assert found[0][0].tolist() == found[1][0].tolist() == expected_KN.tolist()
 
 
-def test_the_layers_of_albert_share_their_weights_in_int8_too(tmp_path: Path) -> None:
-    name = "albert-eager-opset16.onnx"
-    facts = json.loads((FOREIGN / "files.json").read_text())[name]
-    graph = import_and_rewrite(FOREIGN / name, facts, tmp_path).rewritten.model.graph
+def test_the_layers_of_albert_share_their_weights_in_int8_too(shared_layers: ir.Model) -> None:
+    graph = shared_layers.clone().graph
     gemms = find_gemms(graph)
     for gemm in gemms:
         gemm.node.replace_input_with(1, dequantized_weight(graph, gemm.weight, before=gemm.node))

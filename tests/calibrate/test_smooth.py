@@ -3,27 +3,23 @@
 Legend: K inputs, N outputs.
 """
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
 from tests.builders.fused import Encoder, feeds, fused_encoder
+from tests.calibrate.conftest import FAMILIES
 from tests.calibrate.graphs import Array, all_rows, gemm_model, statistics_of
-from tests.fixtures.make_foreign import FOREIGN
 from tests.numerics import relative_error
-from tests.rewrite.foreign import import_and_rewrite
 from trtbert.calibrate import calibrate
 from trtbert.calibrate.collect import Feeds, Statistics, Tensor, collect, session
 from trtbert.calibrate.gemms import find_gemms
 from trtbert.calibrate.smooth import STRENGTHS, find_factors, fold_into_values, smoothing_factors
 
-FAMILIES = ("albert", "bert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta")
-NUM_FOLDED = {"deberta-v2": 0, "modernbert": 0}
-"""Of the two layers: where attention is not fused, none."""
+NUM_FOLDED = {"albert": 0, "deberta-v2": 0, "modernbert": 0}
+"""Of the two layers: where they share their weights or attention is not fused, none."""
 UNEVEN = Encoder(heads=(3, 2), widths=(80, 56))
 
 
@@ -128,26 +124,18 @@ def test_a_context_that_is_an_output_is_not_folded() -> None:
     assert list(fold_into_values(model, find_gemms(model.graph), factors)) == [context.name]
 
 
-@pytest.fixture(scope="module")
-def albert(tmp_path_factory: pytest.TempPathFactory) -> ir.Model:
-    """A file whose layers share their weights."""
-    name = "albert-eager-opset16.onnx"
-    facts = json.loads((FOREIGN / "files.json").read_text())[name]
-    return import_and_rewrite(FOREIGN / name, facts, tmp_path_factory.mktemp("albert")).rewritten.model
-
-
-def test_shared_weights_of_v_are_not_folded(albert: ir.Model) -> None:
-    model = albert.clone()
+def test_shared_weights_of_v_are_not_folded(shared_layers: ir.Model) -> None:
+    model = shared_layers.clone()
     gemms = find_gemms(model.graph)
     factors = {str(gemm.x.name): np.full(16, 2.0, np.float32) for gemm in gemms if gemm.role == "attention output"}
     assert len(factors) == 2
     assert fold_into_values(model, gemms, factors) == factors
-    assert str(ir.to_proto(model)) == str(ir.to_proto(albert))
+    assert str(ir.to_proto(model)) == str(ir.to_proto(shared_layers))
 
 
-def test_shared_weights_have_no_factors(albert: ir.Model) -> None:
-    gemms = find_gemms(albert.graph)
-    statistics = collected(albert, texts(albert))
+def test_shared_weights_have_no_factors(shared_layers: ir.Model) -> None:
+    gemms = find_gemms(shared_layers.graph)
+    statistics = collected(shared_layers, texts(shared_layers))
     for found in statistics.values():  # an outlier that every weight would gain by evening out
         found.rows_RK[:, 0] *= 100
         found.low_K[0] *= 100
