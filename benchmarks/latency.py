@@ -30,7 +30,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         contenders = prepare(console, Path(folder), arguments.model)
         timings = race(contenders, shapes, rounds=arguments.rounds, seconds=arguments.seconds, threads=arguments.threads)
-    console.print(latency_table(f"{TITLES[arguments.model]}: tokens to last hidden state", timings, PACKAGE, threads=arguments.threads))
+    title = f"{TITLES[arguments.model]}, fp32: tokens to last hidden state"
+    console.print(latency_table(title, timings, PACKAGE, threads=arguments.threads))
     return 0 if print_winners(console, timings) else 1
 
 

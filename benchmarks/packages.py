@@ -16,6 +16,8 @@ class Calibration:
     size: int
     """Texts that are drawn, those that are held back included."""
     method: str = "auto"
+    has_smoothing: bool = True
+    """Leave SmoothQuant to trtbert, which takes it where it measures better; else do without."""
 
     def __str__(self) -> str:
         return f"{self.size} texts of {self.texts or 'trtbert'}"
@@ -26,6 +28,7 @@ def compile_int8(model: Path, package: Path, calibration: Calibration, *, task: 
     data = [] if calibration.texts is None else ["--calibration-data", calibration.texts]
     options = ["--task", task, "--runtime", runtime, "--precision", "int8", "--calibration-method", calibration.method]
     size = ["--calibration-size", str(calibration.size)]
-    command = trtbert_command("compile", model, "-o", package, *options, *size, *data)
+    smoothing = [] if calibration.has_smoothing else ["--no-smooth"]
+    command = trtbert_command("compile", model, "-o", package, *options, *size, *smoothing, *data)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return package

@@ -37,7 +37,7 @@ def _cpu() -> str:
 
 def latency_table(title: str, timings: Mapping[Shape, Mapping[str, Timing]], baseline: str, *, threads: int = THREADS) -> Table:
     """A row for each shape and contender; the last column is the median over rounds of its time divided by the baseline's."""
-    table = Table(title=title, caption=f"ms; fp32, {race_caption(timings, threads)}")
+    table = Table(title=title, caption=f"ms; {race_caption(timings, threads)}")
     for heading in ("batch x tokens", "", "p50", "p10-p90", "p99", f"of {baseline}"):
         table.add_column(heading, justify="left" if heading in ("batch x tokens", "") else "right", no_wrap=True)
     for (batch, length), row in timings.items():

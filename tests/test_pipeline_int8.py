@@ -16,8 +16,9 @@ import pytest
 
 import trtbert
 from tests.compiled import Plain, feeds
-from tests.fixtures.make_foreign import FOREIGN
+from tests.fixtures.make_foreign import FOREIGN, Foreign, export_torchscript
 from tests.models import make_checkpoint
+from tests.rewrite.foreign import write_tokenizer
 from tests.sources import BERT, make_source
 from tests.tiny_tokenizers import SENTENCES
 from trtbert.architectures import ARCHITECTURES
@@ -51,8 +52,11 @@ FILES: dict[str, Task] = {
     "xlm-roberta-sdpa-opset18.onnx": "feature-extraction",
 }
 """Foreign files of every family; they compile in a second, with no export."""
-CHECKPOINTS: dict[str, Task] = {"albert": "fill-mask", "mpnet": "text-ranking"}
-"""The tasks that no foreign file has."""
+RANKING = "mpnet-text-ranking-eager-opset17.onnx"
+"""A foreign file that is made here."""
+CHECKPOINT = "albert"
+"""For fill-mask."""
+ALL = [*FILES, RANKING, CHECKPOINT]
 CASES = (("none", 1), ("right", 12), ("left", 12), ("right", 24))
 
 
@@ -93,58 +97,86 @@ def compiled(folder: Path, texts: Path) -> Callable[[str], Compiled]:
 
     def get(name: str) -> Compiled:
         if name not in made:
-            made[name] = _from_file(name, folder / name, texts) if name in FILES else _from_checkpoint(name, folder / name)
+            make = {RANKING: _from_ranking_file, CHECKPOINT: _from_checkpoint}.get(name, _from_committed_file)
+            made[name] = make(name, folder / name, texts)
         return made[name]
 
     return get
 
 
-def _from_file(name: str, folder: Path, texts: Path) -> Compiled:
+def _from_committed_file(name: str, folder: Path, texts: Path) -> Compiled:
+    return _from_file(*make_source(folder, name), FILES[name], texts)
+
+
+def _from_ranking_file(name: str, folder: Path, texts: Path) -> Compiled:
     folder.mkdir()
-    path, tokenizer = make_source(folder, name)
-    options = {"task": FILES[name], "tokenizer": tokenizer}
-    config = config_from_mapping(options | {"precision": "int8", "runtime": "onnxruntime", "calibration_data": texts})
-    package = trtbert.compile(path, folder / "package", config, dump=folder / "dump")
-    return Compiled(package, load_source(path, config_from_mapping(options), folder / "source").reference)
+    source = Foreign(architecture="mpnet", attention="eager", opset=17, task="text-ranking", options={"vocab_size": 60})
+    assert source.name == name
+    export_torchscript(folder / name, source)
+    facts = {"architecture": "mpnet", "hidden_size": 16, "num_heads": [2, 2], "vocabulary_size": 60, "max_length": 24}
+    write_tokenizer(folder / "tokenizer", facts)
+    return _from_file(folder / name, folder / "tokenizer", "text-ranking", texts)
 
 
-def _from_checkpoint(architecture: str, folder: Path) -> Compiled:
-    task = CHECKPOINTS[architecture]
-    checkpoint = make_checkpoint(folder / "checkpoint", architecture, task=task)
+def _from_file(path: Path, tokenizer: Path, task: Task, texts: Path) -> Compiled:
+    folder = tokenizer.parent
+    package = trtbert.compile(path, folder / "package", config(tokenizer, texts, task=task), dump=folder / "dump")
+    return Compiled(package, load_source(path, CompileConfig(tokenizer=tokenizer, task=task), folder / "source").reference)
+
+
+def _from_checkpoint(architecture: str, folder: Path, _: Path) -> Compiled:
+    checkpoint = make_checkpoint(folder / "checkpoint", architecture, task="fill-mask")
     rng, known = random.Random(0), " ".join(SENTENCES).split()
     (folder / "texts.txt").write_text("\n".join(" ".join(rng.choices(known, k=1 + index % 20)) for index in range(80)))
-    config = CompileConfig(
-        task=task if task == "text-ranking" else "auto", precision="int8", runtime="onnxruntime", calibration_data=folder / "texts.txt"
-    )
-    package = trtbert.compile(checkpoint, folder / "package", config, dump=folder / "dump")
+    options = CompileConfig(precision="int8", runtime="onnxruntime", calibration_data=folder / "texts.txt")
+    package = trtbert.compile(checkpoint, folder / "package", options, dump=folder / "dump")
     return Compiled(package, Plain(checkpoint, package.manifest.model))
 
 
-ALL = [*FILES, *CHECKPOINTS]
+def config(tokenizer: Path, texts: Path, **options: Any) -> CompileConfig:
+    return config_from_mapping({"tokenizer": tokenizer, "precision": "int8", "runtime": "onnxruntime", "calibration_data": texts} | options)
 
 
 def test_every_family_and_task_is_here() -> None:
     facts = json.loads((FOREIGN / "files.json").read_text())
-    assert {facts[name]["architecture"] for name in FILES} | CHECKPOINTS.keys() == ARCHITECTURES.keys()
-    assert {*FILES.values(), *CHECKPOINTS.values()} == set(TASKS)
+    assert {facts[name]["architecture"] for name in FILES} == ARCHITECTURES.keys()
+    assert {*FILES.values(), "text-ranking", "fill-mask"} == set(TASKS)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_stage_is_verified_and_every_gemm_is_int8(name: str, compiled: Callable[[str], Compiled], folder: Path) -> None:
+@pytest.mark.filterwarnings("ignore")  # of the old exporter, which is quick
+def test_every_stage_is_verified(name: str, compiled: Callable[[str], Compiled]) -> None:
     manifest = compiled(name).manifest
     assert (manifest.target, manifest.runtime, manifest.precision) == ("cpu", "onnxruntime", "int8")
     assert [stage.stage for stage in manifest.verification.stages] == ["export", "rewrite", "calibrate", "build"]
     assert all(stage.is_passed for stage in manifest.verification.stages) and manifest.verification.unverified == ()
     assert all(stage.max_error < 2e-5 for stage in manifest.verification.stages[:2])
     assert manifest.verification.stages[2].max_error > 1e-5, "nothing was quantised"
+
+
+NO_TABLE = pytest.mark.xfail(strict=True, reason="a Cast of the ids stands before the Gather, so that the word embedding stays in float")
+NO_LABELS = pytest.mark.xfail(
+    strict=True, reason="the Shape of the residual leads to the next attention, so that GEMMs before it are called qkv"
+)
+_WRONG = {"deberta-v2-eager-opset14.onnx": NO_TABLE, "modernbert-sdpa-opset17.onnx": NO_LABELS}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=_WRONG.get(name, ())) for name in ALL])
+@pytest.mark.filterwarnings("ignore")
+def test_every_gemm_of_the_encoder_is_int8(name: str, compiled: Callable[[str], Compiled]) -> None:
+    manifest = compiled(name).manifest
     assert manifest.quantization is not None and all(part.is_int8 for part in manifest.quantization.parts)
-    num_gemms = Counter(part.part.split()[-1] for part in manifest.quantization.parts)
-    num_layers = manifest.model.num_layers or 0
-    assert num_gemms["up"] == num_gemms["down"] == num_gemms["output"] == num_layers > 0
-    assert num_gemms["embedding"] == 1
+    found = Counter(part.part for part in manifest.quantization.parts if part.tensor)
+    labels = {f"layer {layer} {part}" for layer in range(manifest.model.num_layers or 0) for part in _GEMMS}
+    assert found.keys() - {"embeddings projection"} == labels
+    assert {part.part for part in manifest.quantization.parts if not part.tensor} == {"word embedding"}
+
+
+_GEMMS = ("qkv", "attention output", "ffn up", "ffn down")
 
 
 @pytest.mark.parametrize("name", ALL)
+@pytest.mark.filterwarnings("ignore")
 def test_the_fused_ops_stay(name: str, compiled: Callable[[str], Compiled], folder: Path) -> None:
     manifest = compiled(name).manifest
     before, after = (fused(folder / name / "dump" / graph) for graph in ("02-rewrite.onnx", "03-calibrate.onnx"))
@@ -158,6 +190,7 @@ def fused(path: Path) -> Counter[str]:
 
 
 @pytest.mark.parametrize("name", ALL)
+@pytest.mark.filterwarnings("ignore")
 def test_answers_are_near_those_in_float(name: str, compiled: Callable[[str], Compiled]) -> None:
     found = compiled(name)
     assert_near(found, trtbert.load(found.package.path).runtime.run)
@@ -191,9 +224,9 @@ def test_a_package_pruned_unevenly(compiled: Callable[[str], Compiled], folder: 
 def test_the_engine_holds_integer_gemms_and_an_int8_table(compiled: Callable[[str], Compiled]) -> None:
     graph = ir.load(compiled(BERT).package.engine_path).graph
     ops = Counter(node.op_type for node in graph)
-    assert ops["MatMulIntegerToFloat"] == 8
-    weights = [value for value in graph.initializers.values() if len(value.shape or ()) == 2]
-    assert sum(value.dtype == ir.DataType.INT8 for value in weights) == 9
+    assert ops["MatMulIntegerToFloat"] in (8, 12), "q, k and v may be one GEMM or three"
+    sizes = [value.const_value.size for value in graph.initializers.values() if value.dtype == ir.DataType.INT8 and value.const_value]
+    assert sum(size for size in sizes if size >= 16 * 16) == 320 * 16 + 2 * 16 * (48 + 16 + 20 + 20)
 
 
 def test_a_package_is_verified_again(compiled: Callable[[str], Compiled], folder: Path) -> None:
@@ -203,17 +236,11 @@ def test_a_package_is_verified_again(compiled: Callable[[str], Compiled], folder
     assert figures.max_error == pytest.approx(found.manifest.verification.stages[-1].max_error)
 
 
-@pytest.mark.xfail(strict=True, reason="ONNX Runtime moves the DQ of k past its Transpose, and then takes its zero point for uint8")
 def test_the_products_of_attention_in_int8(texts: Path, tmp_path: Path) -> None:
     path, tokenizer = make_source(tmp_path)
-    config = config(tokenizer, texts, quantize="full")
-    manifest = trtbert.compile(path, tmp_path / "package", config).manifest
+    manifest = trtbert.compile(path, tmp_path / "package", config(tokenizer, texts, quantize="full")).manifest
     assert manifest.quantization is not None and manifest.quantization.preset == "full"
     assert [stage.stage for stage in manifest.verification.stages] == ["export", "rewrite", "calibrate", "build"]
-
-
-def config(tokenizer: Path, texts: Path, **options: Any) -> CompileConfig:
-    return config_from_mapping({"tokenizer": tokenizer, "precision": "int8", "runtime": "onnxruntime", "calibration_data": texts} | options)
 
 
 # OpenVINO

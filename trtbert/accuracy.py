@@ -1,16 +1,15 @@
 """Graphs -> the points that an accuracy budget counts: a metric on labelled examples, else fidelity to the float model."""
 
 import tempfile
-from itertools import islice
 from pathlib import Path
 
 import onnx_ir as ir
 
 from trtbert.builders import ort
-from trtbert.calibration_texts import CalibrationTexts, as_the_task_reads
+from trtbert.calibration_texts import CalibrationTexts, as_the_task_reads, draw
 from trtbert.config import CompileConfig, Metric
 from trtbert.data import Example, Text, read_examples, read_texts
-from trtbert.errors import ConfigError
+from trtbert.errors import ConfigError, InputError
 from trtbert.evaluation import evaluate, metric_for
 from trtbert.fidelity import Fidelity
 from trtbert.metrics import METRICS
@@ -32,11 +31,16 @@ class Judge:
         self._fidelity: Fidelity | None = None
         if self.metric == FIDELITY:
             encoder = self._encoder(model)
-            encodings = texts.held_back if config.eval_data is None else encoder.tokenize(_first_texts(config.eval_data, facts, config))
+            encodings = texts.held_back if config.eval_data is None else encoder.tokenize(_some_texts(config.eval_data, facts, config))
             self._fidelity = Fidelity(encoder, encodings)
             self.num_examples, self.float_score = len(encodings), 100.0
         else:
             self.num_examples, self.float_score = len(self._examples), self.score(model)
+            if not self.float_score > 0.0:
+                raise InputError(
+                    f"The float model itself reaches {self.float_score:.2f} of {self.metric} on {config.eval_data}, so that nothing can be "
+                    "said of INT8. Are the labels those of this model, and is there more than one?"
+                )
 
     def score(self, model: ir.Model) -> float:
         encoder = self._encoder(model)
@@ -56,12 +60,15 @@ def _metric_and_examples(facts: ModelFacts, config: CompileConfig) -> tuple[Metr
         raise ConfigError(f"--metric {config.metric} is none for {facts.task}; choose one of {', '.join((*allowed, FIDELITY))}.")
     if path is None and config.metric not in ("auto", FIDELITY):
         raise ConfigError(f"--metric {config.metric} needs labelled examples; give them with --eval-data FILE.")
-    if path is None or config.metric == FIDELITY or path.suffix == ".txt" or not allowed:
+    if path is None or config.metric == FIDELITY or path.suffix.lower() == ".txt" or not allowed:
         return FIDELITY, []
-    examples = read_examples(path, facts.task, labels=facts.labels, column=config.text_column)
+    try:
+        examples = read_examples(path, facts.task, labels=facts.labels, column=config.text_column)
+    except InputError as error:
+        raise InputError(f"{error} Where there are no labels: --metric fidelity.") from error
     return metric_for(facts.task, examples) if config.metric == "auto" else config.metric, examples
 
 
-def _first_texts(path: Path, facts: ModelFacts, config: CompileConfig) -> list[Text]:
-    texts = read_texts(path, column=config.text_column)
-    return as_the_task_reads(list(islice(texts, _MAX_FIDELITY_TEXTS)), facts.task)
+def _some_texts(path: Path, facts: ModelFacts, config: CompileConfig) -> list[Text]:
+    drawn, _ = draw(read_texts(path, column=config.text_column), _MAX_FIDELITY_TEXTS)
+    return as_the_task_reads(drawn, facts.task)

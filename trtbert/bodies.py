@@ -71,7 +71,7 @@ _HEADS = """
 
 _FLOAT_OPERANDS = """
   q_operand = Identity (scaled_q_BNSH)
-  k_operand = Identity (k_BNSH)
+  k_operand = Transpose <perm = [0, 1, 3, 2]> (k_BNSH)
   v_operand = Identity (v_BNSH)
 """
 
@@ -98,13 +98,13 @@ _INT8_OPERANDS = (
   probability_scale_t = CastLike (probability_scale_f, qkv)
 """
     + _through_int8("q_operand", "scaled_q_BNSH", "q_scale_t")
-    + _through_int8("k_operand", "k_BNSH", "k_scale_t")
+    + "  k_BNHS = Transpose <perm = [0, 1, 3, 2]> (k_BNSH)"
+    + _through_int8("k_operand", "k_BNHS", "k_scale_t")
     + _through_int8("v_operand", "v_BNSH", "v_scale_t")
 )
 
 _SCORES = """
-  k_BNHS = Transpose <perm = [0, 1, 3, 2]> (k_operand)
-  raw_BNSS = MatMul (q_operand, k_BNHS)
+  raw_BNSS = MatMul (q_operand, k_operand)
   raw_f = Cast <to = 1> (raw_BNSS)
   scores_f = Mul (raw_f, rest_f)
 """

@@ -27,6 +27,7 @@ _MAX_TOKENS = 512
 """Of one batch, padding included, and of one text: what is watched of a batch is held in memory."""
 _HELD_BACK_SHARE, _MAX_HELD_BACK = 8, 64
 """One text of eight is held back, at most 64."""
+_CHARACTERS_OF_A_TOKEN = 16
 _MAX_UNKNOWN, _MANY_UNKNOWN = 0.5, 0.1
 _MANY_PIECES = 3
 """Of a word: WordPiece cuts its own language into one or two, and another script into letters."""
@@ -62,7 +63,7 @@ def read_calibration_texts(path: Path | None, tokenizer: Path, facts: ModelFacts
     Raises InputError for a file that cannot be read, fewer than 16 different texts, and texts whose words the tokenizer does not know.
     """
     source = BUILT_IN if path is None else str(path)
-    drawn, num_read = _drawn(_built_in() if path is None else read_texts(path, column=column), size)
+    drawn, num_read = draw(_built_in() if path is None else read_texts(path, column=column), size)
     texts = list(dict.fromkeys(as_the_task_reads(drawn, facts.task)))
     if len(texts) < MIN_TEXTS:
         raise InputError(
@@ -71,7 +72,7 @@ def read_calibration_texts(path: Path | None, tokenizer: Path, facts: ModelFacts
         )
     length = min(facts.max_length, _MAX_TOKENS)
     loaded = load_tokenizer(tokenizer, max_length=length)
-    encodings = tokenize(loaded, texts)
+    encodings = tokenize(loaded, [_cut(text, length) for text in texts])
     notes = [*_notes_on_size(source, len(texts), num_read), *_notes_on_words(source, encodings, loaded, length)]
     random.Random(0).shuffle(encodings)
     num_held_back = min(max(4, len(encodings) // _HELD_BACK_SHARE), _MAX_HELD_BACK)
@@ -91,7 +92,7 @@ def _built_in() -> Iterator[Text]:
             yield (row["text"], row["text_pair"]) if "text_pair" in row else row["text"]
 
 
-def _drawn(texts: Iterable[Text], size: int) -> tuple[list[Text], int]:
+def draw(texts: Iterable[Text], size: int) -> tuple[list[Text], int]:
     """`size` texts, each with the same chance (Vitter's algorithm R), and how many there were."""
     rng, drawn, num_read = random.Random(0), list[Text](), 0
     for num_read, text in enumerate(texts, start=1):
@@ -109,12 +110,12 @@ def as_the_task_reads(texts: Sequence[Text], task: Task) -> list[Text]:
     if task not in _PAIR_TASKS:
         return [part for text in texts for part in ([text] if isinstance(text, str) else text)]
     singles = [text for text in texts if isinstance(text, str)]
-    return [*(text for text in texts if not isinstance(text, str)), *pairwise(singles)]
+    return [*(text for text in texts if not isinstance(text, str)), *pairwise([*singles, *singles[:1]])]
 
 
 def _notes_on_size(source: str, num_texts: int, num_read: int) -> Iterator[str]:
     if source == BUILT_IN:
-        yield "calibrated on the texts that come with trtbert; --calibration-data with texts like those the model will see is better"
+        yield "calibrated on texts that come with trtbert; --calibration-data with texts like those the model will see is better"
     elif num_texts < _FEW_TEXTS:
         yield f"calibrated on {num_texts} texts only; some hundreds are better"
     elif num_read > num_texts:
@@ -141,6 +142,12 @@ def _notes_on_words(source: str, encodings: Sequence[Encoding], tokenizer: Token
             f"the tokenizer cuts a word of {source} into {num_tokens / num_words:.1f} pieces on average: are the texts in the model's "
             "language and script?"
         )
+
+
+def _cut(text: Text, length: int) -> Text:
+    """No more characters than `length` tokens can have: the tokenizer would keep what it cuts off."""
+    limit = _CHARACTERS_OF_A_TOKEN * length
+    return text[:limit] if isinstance(text, str) else (text[0][:limit], text[1][:limit])
 
 
 def _unknown_id(tokenizer: Tokenizer) -> int | None:

@@ -88,8 +88,8 @@ class CompileConfig(BaseModel):
         if self.calibration_cache is not None and len(given) > 1:
             others = ", ".join(name for name in given if name != "calibration_cache")
             raise ValueError(f"calibration_cache says all about a calibration, so that {others} cannot be given as well")
-        if self.eval_data is not None and self.max_drop is None:
-            raise ValueError("eval_data is what max_drop is measured on; add max_drop, the points that INT8 may cost")
+        if (self.eval_data is not None or self.metric != "auto") and self.max_drop is None:
+            raise ValueError("eval_data and metric say what max_drop is measured on; add max_drop, the points that INT8 may cost")
         return self
 
 

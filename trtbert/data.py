@@ -89,7 +89,7 @@ def read_texts(path: Path, *, column: str | None = None) -> Texts:
     `column` names the text's column (the first of a pair) where it is not one of the usual. The first text is read at once: raises
     InputError for a file that cannot be used, and while looping for a later row that cannot.
     """
-    texts = Texts(path, column)
+    texts = Texts(path, None if path.suffix.lower() in (".txt", ".conll") else column)  # which have no columns
     next(iter(texts))
     return texts
 

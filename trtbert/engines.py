@@ -13,8 +13,8 @@ from trtbert.builders.files import data_file, save_onnx
 from trtbert.builders.lowering import lower_for_tensorrt, with_query_axis
 from trtbert.builders.targets import MODULES
 from trtbert.config import Precision
-from trtbert.errors import MissingRuntimeError
-from trtbert.package import Manifest, staged, write_package
+from trtbert.errors import MissingRuntimeError, UnsupportedError
+from trtbert.package import Manifest, ModelFacts, staged, write_package
 from trtbert.runtime import Runtime
 from trtbert.runtime.openvino import OpenVinoRuntime
 from trtbert.runtime.ort import VERSION as ORT_VERSION
@@ -51,18 +51,27 @@ def build_engine(prepared: Prepared, folder: Path, output: Path, *, is_raced: bo
 
 
 def _build_faster(prepared: Prepared, folder: Path) -> Manifest:
-    built = {}
-    for runtime, build in _CPU_BUILDERS.items():
-        (folder / runtime).mkdir()
-        built[runtime] = build(prepared, folder / runtime)
-    model = prepared.manifest.model
-    engines = {runtime: folder / runtime / str(manifest.engine) for runtime, manifest in built.items()}
-    raced = speed.fastest(engines, [tensor.name for tensor in model.inputs], model.tokenizer.vocab_size, model.max_length)
-    for file in (folder / raced.name).iterdir():
+    chosen: str = prepared.manifest.runtime
+    built, times, notes = dict[str, Manifest](), dict[str, dict[str, float]](), prepared.manifest.notes
+    try:
+        for runtime, build in _CPU_BUILDERS.items():
+            (folder / runtime).mkdir()
+            built[runtime] = build(prepared, folder / runtime)
+        raced = _race(prepared.manifest.model, {runtime: folder / runtime / str(manifest.engine) for runtime, manifest in built.items()})
+        chosen, times = raced.name, raced.milliseconds
+    except UnsupportedError as error:  # of OpenVINO: the default is built already, or there is nothing to fall back on
+        if chosen not in built:
+            raise
+        notes = (*notes, f"OpenVINO was not compared: {error}")
+    for file in (folder / chosen).iterdir():
         file.rename(folder / file.name)
-    for runtime in built:
-        shutil.rmtree(folder / runtime)
-    return _verified(prepared, built[raced.name].model_copy(update={"raced": raced.milliseconds}), folder)
+    for runtime in _CPU_BUILDERS:
+        shutil.rmtree(folder / runtime, ignore_errors=True)
+    return _verified(prepared, built[chosen].model_copy(update={"raced": times, "notes": notes}), folder)
+
+
+def _race(model: ModelFacts, engines: dict[str, Path]) -> speed.Speed:
+    return speed.fastest(engines, [tensor.name for tensor in model.inputs], model.tokenizer.vocab_size, model.max_length)
 
 
 def _verified(prepared: Prepared, manifest: Manifest, folder: Path) -> Manifest:

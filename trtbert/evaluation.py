@@ -123,6 +123,8 @@ def _answers(encoder: Encoder, examples: Sequence[Example], *, handle_impossible
 
 def _similarities(encoder: Encoder, examples: Sequence[Example]) -> list[Any]:
     """The cosine of each pair's embeddings."""
+    if any(isinstance(example.text, str) for example in examples):
+        raise InputError("Some examples are single texts with a class and some are pairs of texts. Give a file of one kind.")
     first_ND, second_ND = (_directions(encoder, [example.text[side] for example in examples]) for side in (0, 1))
     return list((first_ND * second_ND).sum(1))
 

@@ -143,7 +143,7 @@ class Quantization(_Record):
     method: str
     is_smoothed: bool
     error: float
-    """Of the outputs on the texts held back, before any part was put back into float; as in the trials."""
+    """Of the outputs on the texts held back, as the parts are; measured as in the trials."""
     texts: str
     """The file of the calibration texts, or "built-in"."""
     num_texts: int

@@ -22,6 +22,7 @@ from trtbert.calibrate import (
     fit_budget,
     from_record,
     measure_costs,
+    measure_error,
     read_details,
     to_record,
     write_cache,
@@ -34,6 +35,7 @@ from trtbert.package import ModelFacts, Quantization, QuantizedPart
 Progress = Callable[[str, int, int | None], None]
 """What is being done, how many of its steps, and of how many (None: not known)."""
 
+_ROUNDING = 1e-9
 _MAX_ERROR = 0.1
 """Of the outputs on the held-back texts, where no budget says what INT8 may cost: a cosine of about 0.95."""
 
@@ -55,28 +57,36 @@ def quantize(
     `tokenizer` is the tokenizer.json, `source_sha256` that of the source's weights; the calibration is written to `cache`.
     Raises InputError for texts or a cache that cannot be used, VerificationError where INT8 costs more than the budget allows.
     """
-    identity = Identity(model=source_sha256, data=None, tokenizer=hashlib.sha256(tokenizer.read_bytes()).hexdigest(), method=None)
+    identity = Identity(
+        model=source_sha256,
+        data=None,
+        tokenizer=hashlib.sha256(tokenizer.read_bytes()).hexdigest(),
+        method=None,
+        task=f"{facts.task}, pooling {config.pooling}",
+    )
     if config.calibration_cache is not None:
         return _from_cache(model, config.calibration_cache, identity, cache)
     texts = read_calibration_texts(config.calibration_data, tokenizer, facts, column=config.text_column, size=config.calibration_size)
     judge = None if config.max_drop is None else Judge(model, facts, tokenizer, config, texts)  # first: it reads the user's file
     calibrated = _calibrate(model, texts, config, on_progress)
     parts, budget, costs = {part.key for part in calibrated.parts}, None, dict[str, float]()
-    if judge is None and calibrated.trial.error > _MAX_ERROR:
-        raise VerificationError(
-            f"INT8 changes what the model answers: on {len(texts.held_back)} texts held back from calibration the squared error is "
-            f"{calibrated.trial.error:.0%} of the outputs, and {_MAX_ERROR:.0%} is allowed. Give --max-drop POINTS to keep the layers in "
-            "float that cost most, try --calibration-method auto or other calibration data, or use --precision fp16 or fp32."
-        )
+    held_back = texts.held_back_batches()
     if judge is not None and config.max_drop is not None:
         on_progress("measuring what each layer costs", 0, None)
-        found = measure_costs(calibrated, texts.held_back_batches())
+        found = measure_costs(calibrated, held_back)
         costs = {cost.key: cost.error for cost in found}
         budget, kept = _fit(calibrated, found, judge, config.max_drop)
         parts &= set(kept)
+    error = measure_error(calibrated, parts, held_back)
+    if judge is None and not error <= _MAX_ERROR:
+        raise VerificationError(
+            f"INT8 changes what the model answers: on {len(texts.held_back)} texts held back from calibration the squared error is "
+            f"{error:.0%} of the outputs, and {_MAX_ERROR:.0%} is allowed. Give --max-drop POINTS to keep the layers in float that cost "
+            "most, try --calibration-method auto or other calibration data, or use --precision fp16 or fp32."
+        )
     quantized = Quantized(
         model=calibrated.model(parts),
-        facts=_facts(calibrated, parts, costs, budget, texts, config),
+        facts=_facts(calibrated, parts, costs, budget, texts, config).model_copy(update={"error": error}),
         notes=(*texts.notes, *_notes(calibrated, parts)),
     )
     details = {
@@ -97,7 +107,7 @@ def _from_cache(model: ir.Model, path: Path, identity: Identity, cache: Path) ->
         calibrated = from_record(details["calibration"], model)
         facts = Quantization.model_validate(details["facts"])
         quantized = Quantized(model=calibrated.model(details["kept"]), facts=facts, notes=tuple(details["notes"]))
-    except (KeyError, TypeError, ValueError, StopIteration) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, StopIteration) as error:
         raise InputError(f"{path}.json does not hold a whole calibration ({error!r}). Calibrate again without the cache.") from error
     for suffix in ("", ".json"):
         shutil.copyfile(path.with_name(path.name + suffix), cache.with_name(cache.name + suffix))
@@ -132,13 +142,13 @@ def _fit(calibrated: Calibrated, costs: tuple[Cost, ...], judge: Judge, max_drop
         scores.append(judge.score(calibrated.model(kept)))
         return scores[-1]
 
-    budget = fit_budget(costs, score, least=judge.float_score - max_drop)
+    budget = fit_budget(costs, score, least=judge.float_score - max_drop - _ROUNDING)
     if budget is None:
         table = "".join(f"\n  {cost.label:<32} {cost.error:.2e}" for cost in costs)
         raise VerificationError(
-            f"INT8 costs {judge.float_score - scores[0]:.2f} points of {judge.metric} on {judge.num_examples} examples "
-            f"({judge.float_score:.2f} -> {scores[0]:.2f}), and --max-drop allows {max_drop:g}. With all but the cheapest part in float "
-            f"it is {scores[-1]:.2f}, still too little. What each part costs alone (error of the outputs):{table}\n"
+            f"INT8 costs {judge.float_score - scores[0]:.4f} points of {judge.metric} on {judge.num_examples} examples "
+            f"({judge.float_score:.4f} -> {scores[0]:.4f}), and --max-drop allows {max_drop:g}. With all but the cheapest part in float "
+            f"it is {scores[-1]:.4f}, still too little. What each part costs alone (error of the outputs):{table}\n"
             "Allow more with --max-drop, try --calibration-method auto or calibration data closer to what the model will see, or use "
             "--precision fp16 or fp32."
         )

@@ -93,14 +93,15 @@ def compare(
 
 
 def _rows(array: Array, mask_BS: Array) -> Array:
-    """float64 [rows, values]: one row a text, or a token that is not padding."""
+    """float64 [rows, values]: one row a text, or a token that is not padding; the single scores of all texts are one row."""
     array = np.asarray(array, np.float64)
     is_kept_BS = mask_BS != 0
     if array.ndim == 3:
         return np.asarray(array[is_kept_BS])
     if array.shape == mask_BS.shape:  # logits over the tokens: padding is compared as 0
         array = np.where(is_kept_BS, array, 0.0)
-    return np.asarray(array[is_kept_BS.any(1)])
+    rows = np.asarray(array[is_kept_BS.any(1)])
+    return rows.T if rows.ndim == 2 and rows.shape[1] == 1 else rows
 
 
 def _add(figures: _Figures, expected: Array, actual: Array, label_margin: float) -> None:

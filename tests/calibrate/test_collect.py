@@ -3,17 +3,15 @@
 Legend: B batch, S sequence, K columns, R rows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
 import pytest
 
 from tests.calibrate.graphs import Graph, all_rows
 from trtbert.calibrate.collect import NUM_BINS, NUM_ROWS, Feeds, Statistics, Tensor, collect
-from trtbert.calibrate.gemms import find_gemms
 from trtbert.calibrate.thresholds import METHODS
 from trtbert.errors import UnsupportedError
 
@@ -191,18 +189,6 @@ def test_a_table_of_positions_is_read_whole_and_not_by_the_mask() -> None:
     found = collect(model, [Tensor("positions", "positions")], lambda: [feeds])["positions"]
     assert found.histogram.counts.sum() == 55
     assert found.high_K.tolist() == np.maximum(positions, 0).max(0).tolist()
-
-
-def test_the_position_tables_of_deberta_are_read_whole(family: Callable[[str], ir.Model]) -> None:
-    model = family("deberta-v2")
-    name = next(str(gemm.x.name) for gemm in find_gemms(model.graph) if gemm.x.shape is not None and gemm.x.shape[0] == 1)
-    ids_BS = np.full((3, 9), 7, np.int32)
-    mask_BS = np.ones_like(ids_BS)
-    mask_BS[:, 4:] = 0
-    feeds = {"input_ids": ids_BS, "attention_mask": mask_BS, "token_type_ids": np.zeros_like(ids_BS)}
-    feeds = {str(value.name): feeds[str(value.name)] for value in model.graph.inputs}
-    found = collect(model, [Tensor("table", name)], lambda: [feeds])["table"]
-    assert found.histogram.counts.sum() == 2 * 16 * 48  # two sides of 16 buckets
 
 
 def test_it_is_told_how_many_texts_were_run() -> None:

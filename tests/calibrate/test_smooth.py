@@ -146,20 +146,15 @@ def test_shared_weights_have_no_factors(shared_layers: ir.Model) -> None:
 
 
 def with_outlier(column: int = 5, reach: float = 60.0) -> ir.Model:
-    """The gamma of each LayerNorm is huge in one column, as in real BERTs."""
+    """One column of the embeddings is huge, as in real BERTs, and the weights of the first projection take that back."""
     model = fused_encoder(UNEVEN)
-    for node in model.graph:
-        index = {"FusedSkipLayerNorm": 2, "FusedEmbedLayerNorm": 4}.get(node.op_type)
-        gamma = None if index is None else node.inputs[index]
-        if gamma is not None and gamma.const_value is not None and node.op_type == "FusedEmbedLayerNorm":
-            array = gamma.const_value.numpy().copy()
-            array[column] = reach
-            gamma.const_value = ir.tensor(array, name=gamma.name)
-    first = next(node for node in model.graph if node.op_type == "MatMul").inputs[1]
-    assert first is not None and first.const_value is not None
-    array = first.const_value.numpy().copy()
-    array[column] /= reach  # so that the scores stay what they were
-    first.const_value = ir.tensor(array, name=first.name)
+    gamma = next(node for node in model.graph if node.op_type == "FusedEmbedLayerNorm").inputs[4]
+    weight = next(node for node in model.graph if node.op_type == "MatMul").inputs[1]
+    for value, factor in ((gamma, reach), (weight, 1 / reach)):
+        assert value is not None and value.const_value is not None
+        array = value.const_value.numpy().copy()
+        array[column] *= factor
+        value.const_value = ir.tensor(array, name=value.name)
     return model
 
 

@@ -11,6 +11,7 @@ import onnx_ir.passes.common as passes
 from trtbert.builders.site import CONTRIB
 
 UINT8_ZERO = 128
+_WHOLE = 1e-3
 
 
 def with_integer_gemms(model: ir.Model) -> ir.Model:
@@ -20,8 +21,27 @@ def with_integer_gemms(model: ir.Model) -> ir.Model:
         if quantize is not None and weight is not None:
             _replace(model.graph, node, quantize, weight)
             model.graph.opset_imports[CONTRIB] = 1
+    return with_gathered_rows(model)
+
+
+def with_gathered_rows(model: ir.Model) -> ir.Model:
+    """`model`, changed in place: of an INT8 table the rows that are gathered are dequantised, not the whole table at every run."""
+    for node in [node for node in model.graph if node.op_type == "Gather" and node.domain == ""]:
+        table = _dequantized(node.inputs[0], None)
+        if table is not None:
+            _replace_gather(model.graph, node, table)
     passes.RemoveUnusedNodesPass()(model)
     return model
+
+
+def _replace_gather(graph: ir.Graph, node: ir.Node, table: ir.Node) -> None:
+    tape = ir.tape.Tape()
+    ids = node.inputs[1]
+    rows = tape.op("Cast", [tape.op("Gather", [table.inputs[0], ids])], {"to": ir.DataType.FLOAT})
+    last_axis = tape.op("Constant", [], {"value": ir.tensor(np.array([-1]))})
+    scale = tape.op("Unsqueeze", [tape.op("Gather", [table.inputs[1], ids]), last_axis])
+    result = tape.op("Mul", [rows, scale])
+    ir.convenience.replace_nodes_and_values(graph, node, [node], tape.nodes, node.outputs, [result])
 
 
 def _dequantized(value: ir.Value | None, made_by: str | None) -> ir.Node | None:
@@ -39,19 +59,21 @@ def _replace(graph: ir.Graph, node: ir.Node, activation: ir.Node, weight: ir.Nod
     quantize = activation.inputs[0].producer()
     assert quantize is not None
     unsigned = _unsigned(graph, quantize)
-    last, bias = _bias(node)
+    last, bias = _bias(node, weight)
     inputs = [unsigned, weight.inputs[0], activation.inputs[1], weight.inputs[1], _uint8(graph, UINT8_ZERO), None, bias]
     gemm = ir.node("MatMulIntegerToFloat", inputs, domain=CONTRIB, name=node.name)
     ir.convenience.replace_nodes_and_values(graph, last, [node] if last is node else [node, last], [gemm], last.outputs, gemm.outputs)
 
 
-def _bias(node: ir.Node) -> tuple[ir.Node, ir.Value | None]:
+def _bias(node: ir.Node, weight: ir.Node) -> tuple[ir.Node, ir.Value | None]:
     """The last node of MatMul (+ constant vector), and that vector."""
     uses = list(node.outputs[0].consumers())
     if len(uses) != 1 or node.outputs[0].is_graph_output() or uses[0].op_type != "Add":
         return node, None
-    (other,) = (value for value in uses[0].inputs if value is not node.outputs[0])
-    if other is None or other.const_value is None or len(other.const_value.shape) != 1:
+    other = next((value for value in uses[0].inputs if value is not node.outputs[0]), None)
+    scale_N = weight.inputs[1]
+    assert scale_N is not None and scale_N.const_value is not None
+    if other is None or other.const_value is None or other.const_value.shape != scale_N.const_value.shape:
         return node, None
     return uses[0], other
 
@@ -62,8 +84,9 @@ def _unsigned(graph: ir.Graph, quantize: ir.Node) -> ir.Value:
     assert x is not None and scale is not None and scale.const_value is not None
     shift, zero = _shift(x), UINT8_ZERO
     if shift is not None:
-        x, subtracted = shift
-        zero -= round(subtracted / float(scale.const_value.numpy()))
+        num_steps = shift[1] / float(scale.const_value.numpy())
+        if abs(num_steps - round(num_steps)) < _WHOLE and 0 <= zero - round(num_steps) <= 255:  # else it is the model's own Sub
+            x, zero = shift[0], zero - round(num_steps)
     name = f"{quantize.outputs[0].name}.uint8"
     made = next((reader for reader in x.consumers() if reader.outputs[0].name == name), None)
     if made is None:

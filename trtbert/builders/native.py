@@ -47,21 +47,10 @@ def embed_layer_norm(site: Site) -> ir.Value | None:
     """Gathers, Sum and LayerNormalization (Sum for the reason that skip_layer_norm gives)."""
     if not site.has_types(ORT_FLOAT, 2, 3, 4, 5, 7):
         return None
-    parts = [_rows(site, table, ids) for ids, table in ((0, 2), (1, 3))]
+    parts = [site.op("Gather", site.required(table), site.required(ids)) for ids, table in ((0, 2), (1, 3))]
     if site.input(6) is not None:
-        parts.append(_rows(site, 7, 6))
+        parts.append(site.op("Gather", site.required(7), site.required(6)))
     return _layer_norm(site, site.op("Sum", *parts), 4, 5)
-
-
-def _rows(site: Site, table: int, ids: int) -> ir.Value:
-    """The rows of a table. Those of a table in INT8, each row with its scale, are dequantised when they are gathered."""
-    dequantize = site.required(table).producer()
-    if dequantize is None or dequantize.op_type != "DequantizeLinear":
-        return site.op("Gather", site.required(table), site.required(ids))
-    rows_V, scale_V = dequantize.inputs[:2]
-    rows_BSD = site.op("Cast", site.op("Gather", rows_V, site.required(ids)), attributes={"to": ir.DataType.FLOAT})
-    scale_BS1 = site.op("Unsqueeze", site.op("Gather", scale_V, site.required(ids)), site.constant([-1]))
-    return site.op("Mul", rows_BSD, scale_BS1)
 
 
 def contrib_embed_layer_norm(site: Site) -> ir.Value | None:

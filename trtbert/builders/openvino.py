@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from trtbert.builders.files import save_onnx
+from trtbert.builders.integer import with_gathered_rows
 from trtbert.builders.lowering import ORT, lower
 from trtbert.errors import UnsupportedError
 from trtbert.package import Lowering
@@ -38,6 +39,7 @@ def build(model: ir.Model, output: Path) -> BuiltOpenVino:
     openvino = import_openvino()
     version = version_of(openvino)
     lowered, lowerings = lower(model, ORT, STANDARD)
+    with_gathered_rows(lowered)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as folder:
         onnx = Path(folder, "model.onnx")
         save_onnx(lowered, onnx)

@@ -79,14 +79,20 @@ def embedding_probe(model: ir.Model) -> Probe | None:
     if fused is None:
         return None
     ids = {i: ir.val(f"ids_{i}", _dtype(value)) for i, value in enumerate(fused.inputs) if i in _IDS and value is not None}
-    weights = {i: _first_rows(f"weight_{i}", value) for i, value in enumerate(fused.inputs) if i not in _IDS and value is not None}
-    initializers = [value for value in weights.values() if value is not None]
-    if len(initializers) < len(weights):
+    initializers, nodes = list[ir.Value](), list[ir.Node]()
+    weights = {
+        i: _first_rows(f"weight_{i}", value, initializers, nodes)
+        for i, value in enumerate(fused.inputs)
+        if i not in _IDS and value is not None
+    }
+    if any(value is None for value in weights.values()):
         return None
     inputs = [(ids | weights).get(i) for i in range(len(fused.inputs))]
     node = ir.Node(DOMAIN, fused.op_type, inputs, fused.attributes.values(), overload=fused.overload, num_outputs=1)
     node.outputs[0].name = "embeddings_BSD"
-    graph = ir.Graph(list(ids.values()), node.outputs, nodes=[node], initializers=initializers, opset_imports={"": OPSET}, name="probe")
+    graph = ir.Graph(
+        list(ids.values()), node.outputs, nodes=[*nodes, node], initializers=initializers, opset_imports={"": OPSET}, name="probe"
+    )
 
     num_rows = min(
         table.const_value.numpy().shape[0] for table in initializers if table.const_value is not None and len(table.const_value.shape) == 2
@@ -100,12 +106,20 @@ def embedding_probe(model: ir.Model) -> Probe | None:
     return Probe(model=_model(graph), feeds=feeds)
 
 
-def _first_rows(name: str, value: ir.Value | None) -> ir.Value | None:
-    """A weight cut to _NUM_ROWS rows; None for what is not a weight."""
-    if value is None or value.const_value is None:
+def _first_rows(name: str, value: ir.Value, initializers: list[ir.Value], nodes: list[ir.Node]) -> ir.Value | None:
+    """A weight cut to _NUM_ROWS rows, dequantised if it is in INT8; None for what is not a weight."""
+    made = value.producer()
+    if made is not None and made.op_type == "DequantizeLinear":
+        parts = [_first_rows(f"{name}_{i}", part, initializers, nodes) for i, part in enumerate(made.inputs) if part is not None]
+        nodes.append(ir.node("DequantizeLinear", parts, {"axis": 0}))
+        nodes[-1].outputs[0].type = value.type
+        return None if None in parts else nodes[-1].outputs[0]
+    if value.const_value is None:
         return None
     array = value.const_value.numpy()
-    return ir.val(name, const_value=ir.tensor(array[:_NUM_ROWS] if array.ndim == 2 else array, name=name))
+    is_table = array.ndim == 2 or "_" in name.removeprefix("weight_")  # with the scales of its rows
+    initializers.append(ir.val(name, const_value=ir.tensor(array[:_NUM_ROWS] if is_table else array, name=name)))
+    return initializers[-1]
 
 
 def _dtype(value: ir.Value | None) -> ir.DataType:

@@ -4,7 +4,7 @@ from trtbert.calibrate.cache import Identity, read_details, write_cache
 from trtbert.calibrate.choose import Calibrated, Part, Trial, calibrate
 from trtbert.calibrate.plan import GemmPlan
 from trtbert.calibrate.record import from_record, to_record
-from trtbert.calibrate.sensitivity import Budget, Cost, fit_budget, measure_costs
+from trtbert.calibrate.sensitivity import Budget, Cost, fit_budget, measure_costs, measure_error
 
 __all__ = [
     "Budget",
@@ -18,6 +18,7 @@ __all__ = [
     "fit_budget",
     "from_record",
     "measure_costs",
+    "measure_error",
     "read_details",
     "to_record",
     "write_cache",

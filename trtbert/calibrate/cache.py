@@ -9,6 +9,7 @@ Nothing in it tells which model it belongs to, so `PATH.json` beside it does.
 """
 
 import hashlib
+import json
 import re
 import secrets
 from collections.abc import Mapping
@@ -40,6 +41,8 @@ class Identity:
     tokenizer: str
     method: str | None
     trtbert: str = __version__
+    task: str = ""
+    """And whatever else of the graph the weights do not say."""
 
 
 class _Sidecar(BaseModel):
@@ -51,8 +54,10 @@ class _Sidecar(BaseModel):
     tokenizer: str
     method: str
     trtbert: str
+    task: str = ""
     cache: str
     """sha256 of the cache file."""
+    details_sha256: str
     details: dict[str, Any] = Field(default_factory=dict)
     """What the format has no place for, so that a calibration can be repeated from the cache."""
 
@@ -75,7 +80,9 @@ def write_cache(
         raise InputError(f"{tensorrt_version!r} is no version of TensorRT; give a number like 100300 for 10.3.0.")
     lines = (first_line, *(f"{name}: {_hex(name, amax)}" for name, amax in thresholds.items()))
     cache = "".join(f"{line}\n" for line in lines).encode()
-    sidecar = _Sidecar(**asdict(identity), cache=hashlib.sha256(cache).hexdigest(), details=dict(details or {}))
+    sidecar = _Sidecar(
+        **asdict(identity), cache=hashlib.sha256(cache).hexdigest(), details_sha256=_sha256(details or {}), details=dict(details or {})
+    )
     _replace(path, cache)
     _replace(_sidecar_path(path), f"{sidecar.model_dump_json(indent=2)}\n".encode())
 
@@ -96,7 +103,13 @@ def read_cache(path: Path, identity: Identity) -> dict[str, float]:
     _check_identity(path, sidecar, identity)
     if hashlib.sha256(cache).hexdigest() != sidecar.cache:
         raise InputError(f"{path} was altered: its sha256 is not the one in {_sidecar_path(path)}. {_ADVICE}")
+    if _sha256(sidecar.details) != sidecar.details_sha256:
+        raise InputError(f"{_sidecar_path(path)} was altered: its details have another sha256 than it says. {_ADVICE}")
     return _parsed(path, cache)
+
+
+def _sha256(details: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(details, sort_keys=True).encode()).hexdigest()
 
 
 def _sidecar_path(path: Path) -> Path:

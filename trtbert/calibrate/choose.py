@@ -1,6 +1,7 @@
 """A float graph, texts and a method -> how each GEMM is quantised; what the user leaves open is chosen on texts that were held back."""
 
 import logging
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -15,7 +16,7 @@ from trtbert.calibrate.full import full_tensors, plan_full
 from trtbert.calibrate.gemms import Gemm, find_gemms
 from trtbert.calibrate.plan import plan_gemm
 from trtbert.calibrate.smooth import find_factors, fold_into_values
-from trtbert.calibrate.thresholds import METHODS, Histogram
+from trtbert.calibrate.thresholds import METHODS, Histogram, minmax
 from trtbert.calibrate.trials import Judge
 from trtbert.config import CalibrationMethod, Quantize
 from trtbert.errors import UnsupportedError
@@ -96,7 +97,7 @@ def calibrate(
     candidates = [_judged(base, name, judge) for base in bases for name in (_ORDER if method == "auto" else (method,))]
     best = candidates[0]
     for candidate in candidates[1:]:
-        if candidate.trial.error < _GAIN * best.trial.error:
+        if candidate.trial.error < _GAIN * best.trial.error or math.isnan(best.trial.error):
             best = candidate
     logger.info("chosen: %s", best.trial)
     embeddings = plan_embeddings(best.base.model.graph) if has_int8_embeddings else None
@@ -160,11 +161,15 @@ def _judged(base: _Base, method: str, judge: Judge) -> _Candidate:
 
 
 def _parts(base: _Base, method: Callable[[Histogram], float]) -> Iterator[Part]:
+    by_tensor: dict[str, list[Gemm]] = {}
     for gemm in base.gemms:
-        name = str(gemm.x.name)
-        plan = plan_gemm(gemm, base.statistics[name], base.factors.get(name), method)
-        if plan is not None:
-            yield plan
+        by_tensor.setdefault(str(gemm.x.name), []).append(gemm)
+    for name, gemms in by_tensor.items():
+        plans = [plan_gemm(gemm, base.statistics[name], base.factors.get(name), method) for gemm in gemms]
+        if any(plan is not None and plan.is_refused for plan in plans):  # then for all: q, k and v have one scale
+            plans = [plan_gemm(gemm, base.statistics[name], base.factors.get(name), minmax) for gemm in gemms]
+            plans = [None if plan is None else replace(plan, is_refused=True) for plan in plans]
+        yield from (plan for plan in plans if plan is not None)
     if base.quantize == "full":
         yield from plan_full(base.model.graph, base.statistics, method)
 

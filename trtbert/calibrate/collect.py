@@ -87,6 +87,8 @@ class _Accumulator:
 
     def _widen(self, peak: float) -> None:
         """Make the range, 2^exponent * NUM_BINS, at least `peak`."""
+        if peak == 0.0:
+            return
         wanted = int(np.frexp(peak / NUM_BINS)[1])
         if not self._counts_N[1:].any():  # nothing yet, or zeros, which are in bin 0 of any width
             self._exponent = max(self._exponent, wanted)
@@ -107,7 +109,7 @@ class _Accumulator:
 
     def result(self) -> Statistics:
         width, peak = float(np.ldexp(1.0, self._exponent)), self._peak()
-        counts_N = self._counts_N[: max(1, int(np.ceil(peak / width)))]
+        counts_N = self._counts_N[: int(peak / width) + 1]
         return Statistics(Histogram(counts_N, width, peak), self._low_K, self._high_K, self._rows_RK)
 
 
@@ -167,4 +169,4 @@ def session(model: ir.Model) -> onnxruntime.InferenceSession:
 def _rows(array: Array, mask_BS: Array) -> Array:
     """[R,K]: the rows of tokens that are not padding; all rows of what is not laid out by tokens (tables of positions)."""
     array = np.asarray(array)
-    return array[mask_BS != 0] if array.shape[:2] == mask_BS.shape else array.reshape(-1, array.shape[-1])
+    return array[mask_BS != 0] if array.ndim == 3 and array.shape[:2] == mask_BS.shape else array.reshape(-1, array.shape[-1])

@@ -71,23 +71,30 @@ def plan_full(
     for node in graph:
         key = str(node.outputs[0].name)
         if node.op_type == FUSED_QKV_ATTENTION.name:
-            scales = tuple(scale(node, index) for index in range(3))
-            plans.append(AttentionPlan(key=key, label=f"layer {num_layers} attention products", scales=scales))
+            if all(statistics[_key(node, index)].histogram.maximum > 0 for index in range(3)):
+                scales = tuple(scale(node, index) for index in range(3))
+                plans.append(AttentionPlan(key=key, label=f"layer {num_layers} attention products", scales=scales))
             num_layers += 1
         elif (index := _residual(node)) is not None:
             place = "attention" if num_residuals % 2 == 0 else "ffn"
             label = f"layer {num_residuals // 2} {place} residual"
-            plans.append(ResidualPlan(key=key, label=label, index=index, scale=scale(node, index)))
+            if statistics[_key(node, index)].histogram.maximum > 0:
+                plans.append(ResidualPlan(key=key, label=label, index=index, scale=scale(node, index)))
             num_residuals += 1
     return plans
 
 
 def _residual(node: ir.Node) -> int | None:
-    """Which input of a FusedSkipLayerNorm is the residual: the one that is not the result of a MatMul; None for another op."""
+    """Which input of a FusedSkipLayerNorm is the residual: not the one that a MatMul makes for it alone; None for another op."""
     if node.op_type != FUSED_SKIP_LAYER_NORM.name:
         return None
-    is_product = [(made := _input(node, i).producer()) is not None and made.op_type in ("MatMul", "Add") for i in (0, 1)]
+    is_product = [_is_product(_input(node, index)) for index in (0, 1)]
     return is_product.index(False) if sum(is_product) == 1 else None
+
+
+def _is_product(value: ir.Value) -> bool:
+    made = value.producer()
+    return made is not None and made.op_type in ("MatMul", "Add") and len(value.uses()) == 1
 
 
 def _input(node: ir.Node, index: int) -> ir.Value:

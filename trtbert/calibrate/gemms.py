@@ -16,6 +16,7 @@ from trtbert.ops import DOMAIN, FUSED_QKV_ATTENTION, FUSED_SKIP_LAYER_NORM
 Role = Literal["projection", "qkv", "attention output", "ffn up", "ffn down"]
 
 _FFN: frozenset[Role] = frozenset({"ffn up", "ffn down"})
+_SHAPES = ("Shape", "Size")
 _ANCHORS = (FUSED_QKV_ATTENTION.name, "Attention", "Softmax")
 """One of them stands in each layer."""
 
@@ -60,7 +61,7 @@ def find_gemms(graph: ir.Graph, quantize: Quantize = "linear") -> list[Gemm]:
             continue
         if node.op_type in _ANCHORS:
             num_layers += 1
-        elif _is_gemm(node):
+        elif _is_gemm(node) and _reads_texts(node):
             found.append(_described(node, found, num_layers))
     return [gemm for gemm in found if quantize != "ffn" or gemm.role in _FFN]
 
@@ -96,6 +97,12 @@ def _is_gemm(node: ir.Node) -> bool:
         return False
     weight = node.inputs[1]
     return weight is not None and weight.const_value is not None and len(weight.const_value.shape) == 2
+
+
+def _reads_texts(node: ir.Node) -> bool:
+    """Whether its input comes from a graph input, and not from the shape of one alone, as DeBERTa's tables of positions do."""
+    before = _reached([node], _producers, lambda other: other.op_type not in _SHAPES)
+    return any(value is not None and value.is_graph_input() for other in before if other.op_type not in _SHAPES for value in other.inputs)
 
 
 def _is_attention(node: ir.Node) -> bool:

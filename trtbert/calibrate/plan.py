@@ -117,7 +117,7 @@ def _smoothed_name(x: ir.Value, factors_K: Array | None) -> str:
 
 
 def _shifted_name(name: str, step: Step) -> str:
-    return f"{name}.shifted" if step.shift else name
+    return f"{name}.shifted.{step.shift:.9g}" if step.shift else name
 
 
 def _arithmetic(graph: ir.Graph, op_type: str, x: ir.Value, constant: Array, name: str, *, before: ir.Node) -> ir.Value:

@@ -35,6 +35,7 @@ def step_of(low: float, high: float) -> Step:
 
     The shift is a multiple of the scale, so that a runtime may take it for a zero point.
     """
+    low, high = min(low, 0.0), max(high, 0.0)  # 0 stays exact, and the shift within what a zero point of 8 bits can be
     symmetric = float(scale_of(max(-low, high)))
     centred = float(scale_of((high - low) / 2))
     if centred > _WORTH_A_SHIFT * symmetric:
@@ -46,7 +47,8 @@ def scale_of(threshold: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """amax / 127, rounded up to what float16 holds, so that amax itself is not clipped; at least the smallest float16."""
     exact = np.minimum(np.asarray(threshold, np.float64) / MAX_INT8, _MAX_SCALE)
     half = exact.astype(np.float16)
-    half = np.where(half < exact, np.nextafter(half, np.float16(np.inf)), half)
+    with np.errstate(over="ignore"):  # np.where computes both, also for the largest float16
+        half = np.where(half < exact, np.nextafter(half, np.float16(np.inf)), half)
     return np.maximum(half, np.finfo(np.float16).smallest_subnormal).astype(np.float32)
 
 

@@ -29,6 +29,11 @@ class Budget:
     score: float
 
 
+def measure_error(calibrated: Calibrated, kept: Collection[str], held_back: Sequence[Feeds]) -> float:
+    """The error of the outputs with the parts `kept` in INT8, as they will be (see Judge.error)."""
+    return Judge(calibrated.base, held_back).error(calibrated.model(kept))
+
+
 def measure_costs(calibrated: Calibrated, held_back: Sequence[Feeds]) -> tuple[Cost, ...]:
     """What quantising each part alone costs, the most costly first."""
     judge = Judge(calibrated.base, held_back)
@@ -37,29 +42,33 @@ def measure_costs(calibrated: Calibrated, held_back: Sequence[Feeds]) -> tuple[C
 
 
 def fit_budget(costs: Sequence[Cost], score: Callable[[Collection[str]], float], *, least: float) -> Budget | None:
-    """Put as few of the most costly parts back into float as keep `score` at `least`; None where only an all-float model would.
+    """Put the most costly parts back into float until `score` is at least `least`; None where only an all-float model would do.
 
     `score` takes the keys of the parts in INT8. Tried are 0, 1, 2, 4, 8, ... parts in float, and then by halves the numbers between the
-    last that failed and the first that did not.
+    last that failed and the first that did not. A score need not grow with every part, so at last each of these, the cheapest first, is
+    tried in INT8 again.
     """
+    keys = [cost.key for cost in costs]
 
-    def scored(num_reverted: int) -> float:
-        found = score([cost.key for cost in costs[num_reverted:]])
-        logger.info("%d parts in float: %.4f", num_reverted, found)
-        return found
+    def holds(reverted: Collection[str]) -> float | None:
+        found = score([key for key in keys if key not in reverted])
+        logger.info("%d parts in float: %.4f", len(reverted), found)
+        return found if found >= least else None
 
     failed, num_reverted = -1, 0
-    while (found := scored(num_reverted)) < least:
-        failed, num_reverted = num_reverted, max(1, 2 * num_reverted)
-        if num_reverted >= len(costs):
-            if failed == len(costs) - 1:
-                return None
-            num_reverted = len(costs) - 1
-    passed = found
+    while (passed := holds(keys[:num_reverted])) is None:
+        if num_reverted >= len(keys) - 1:
+            return None
+        failed, num_reverted = num_reverted, min(max(1, 2 * num_reverted), len(keys) - 1)
     while num_reverted - failed > 1:
         middle = (failed + num_reverted) // 2
-        if (found := scored(middle)) >= least:
+        if (found := holds(keys[:middle])) is not None:
             num_reverted, passed = middle, found
         else:
             failed = middle
-    return Budget(reverted=tuple(cost.key for cost in costs[:num_reverted]), score=passed)
+    reverted = keys[:num_reverted]
+    for key in reverted[::-1] if num_reverted > 1 else ():
+        fewer = [other for other in reverted if other != key]
+        if (found := holds(fewer)) is not None:
+            reverted, passed = fewer, found
+    return Budget(reverted=tuple(reverted), score=passed)

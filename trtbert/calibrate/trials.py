@@ -34,4 +34,6 @@ def _valid(output: Array, mask_BS: Array) -> Array:
     is_kept_BS = mask_BS != 0
     if output.ndim == 3:
         return np.asarray(output[is_kept_BS])
+    if output.shape[1] == 1:  # a score a text says something beside the others only
+        return output.T
     return np.where(is_kept_BS, output, 0.0) if output.shape == mask_BS.shape else output

@@ -95,7 +95,7 @@ class Forms:
             array = value.const_value.numpy()
             scaled = np.ldexp(array, -np.asarray(exponents, np.int32)) if np.any(exponents) else array
             self.losses.add(str(value.name), array, scaled)
-            self._constants[key] = self._initializer(f"{value.name}_{self.format.name}", self.format.rounded(scaled))
+            self._constants[key] = self.initializer(f"{value.name}_{self.format.name}", self.format.rounded(scaled))
         return self._constants[key]
 
     def multiplied(self, value: ir.Value, exponents: int | Array, before: ir.Node | None) -> ir.Value:
@@ -104,11 +104,11 @@ class Forms:
             return value
         assert value.dtype is not None
         factor = np.exp2(exponents).astype(value.dtype.numpy())
-        return self.emit("Mul", [value, self._initializer(f"{value.name}_factor", factor)], value.dtype, before)
+        return self.emit("Mul", [value, self.initializer(f"{value.name}_factor", factor)], value.dtype, before)
 
     def at_least(self, value: ir.Value, lowest: float, before: ir.Node | None) -> ir.Value:
         """max(value, lowest), in float32."""
-        bound = self._initializer(f"{value.name}_lowest", np.asarray(lowest, np.float32))
+        bound = self.initializer(f"{value.name}_lowest", np.asarray(lowest, np.float32))
         return self.emit("Max", [value, bound], ir.DataType.FLOAT, before)
 
     def cast(self, value: ir.Value, before: ir.Node | None) -> ir.Value:
@@ -126,7 +126,8 @@ class Forms:
             self._graph.insert_before(before, node)
         return result
 
-    def _initializer(self, name: str, array: Array) -> ir.Value:
+    def initializer(self, name: str, array: Array) -> ir.Value:
+        """A new constant."""
         name = self._new_name(name)
         tensor = ir.tensor(array, name=name)
         value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)

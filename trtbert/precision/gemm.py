@@ -5,6 +5,7 @@ import onnx_ir as ir
 
 from trtbert.precision.formats import Array
 from trtbert.precision.forms import Forms
+from trtbert.precision.kinds import stored_weight
 from trtbert.precision.scaling import Exponents, gemm_exponents, product_exponents
 from trtbert.precision.scan import Peaks
 
@@ -13,7 +14,9 @@ def lower_gemm(node: ir.Node, forms: Forms, peaks: Peaks) -> str | None:
     """Give `node` half operands; gives a note if it had to be scaled."""
     x, weight = node.inputs[0], node.inputs[1]
     assert x is not None and weight is not None
-    if weight.const_value is not None and (node.op_type == "Conv" or _has_columns(node, weight)):
+    if weight.const_value is None and node.op_type == "MatMul" and stored_weight(node) is not None:
+        exponents = _linear_int8(node, x, weight, forms, peaks)
+    elif weight.const_value is not None and (node.op_type == "Conv" or _has_columns(node, weight)):
         exponents = _linear(node, x, weight, forms, peaks)
     else:
         exponents = _product(node, x, weight, forms, peaks)
@@ -25,6 +28,26 @@ def lower_gemm(node: ir.Node, forms: Forms, peaks: Peaks) -> str | None:
     if not exponents.any():
         return None
     return f"{result.name}: reaches {peaks.of(result):.3g}; its {node.op_type} is computed times 2^-{int(np.abs(exponents).max())}"
+
+
+def _linear_int8(node: ir.Node, x: ir.Value, weight: ir.Value, forms: Forms, peaks: Peaks) -> Array:
+    """y = x DQ(Wq), Wq constant: the powers of two go into the scale of each column, so that nothing stands between DQ and the GEMM."""
+    dequantize = weight.producer()
+    assert dequantize is not None
+    data_KN, scale_N, zero_N = dequantize.inputs
+    assert data_KN is not None and scale_N is not None and zero_N is not None
+    assert data_KN.const_value is not None and scale_N.const_value is not None
+    scale = scale_N.const_value.numpy().astype(np.float32)  # exact in half too
+    weight_peak = np.abs(data_KN.const_value.numpy().astype(np.float32)).max(0, initial=0.0) * scale
+    result_peak = np.broadcast_to(peaks.columns(node.outputs[0]), scale.shape)
+    found = gemm_exponents(peaks.of(x), weight_peak, result_peak, limit=forms.format.limit, x_exponent=forms.exponent(x))
+    node.replace_input_with(0, forms.half(x, node, found.x))
+    if not found.weight.any():
+        node.replace_input_with(1, forms.half(weight, node))
+        return found.result
+    scaled = forms.initializer(f"{weight.name}_scale", forms.format.rounded(np.ldexp(scale, -found.weight.astype(np.int32))))
+    node.replace_input_with(1, forms.emit("DequantizeLinear", [data_KN, scaled, zero_N], forms.format.dtype, node, axis=1))
+    return found.result
 
 
 def _has_columns(node: ir.Node, weight: ir.Value) -> bool:

@@ -95,6 +95,15 @@ def is_float(value: ir.Value | None) -> bool:
     return value is not None and value.dtype == ir.DataType.FLOAT
 
 
+def stored_weight(node: ir.Node) -> ir.Value | None:
+    """The constant weight of a GEMM, or the INT8 one that is dequantised for it; None if it is computed."""
+    weight = node.inputs[1]
+    made = None if weight is None else weight.producer()
+    if made is not None and made.op_type == "DequantizeLinear":
+        weight = made.inputs[0]
+    return weight if weight is not None and weight.const_value is not None else None
+
+
 def kind_of(node: ir.Node) -> Kind:
     """The kind of `node`, whose values are still float32; an op that is not listed is FLOAT."""
     has_float_input = any(is_float(value) for value in node.inputs)

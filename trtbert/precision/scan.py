@@ -10,7 +10,7 @@ import onnx_ir as ir
 import onnxruntime
 
 from trtbert.precision.formats import Array
-from trtbert.precision.kinds import Kind, is_float, kind_of
+from trtbert.precision.kinds import Kind, is_float, kind_of, stored_weight
 
 Feeds = Sequence[dict[str, Array]]
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -76,7 +76,7 @@ def _num_columns(value: ir.Value) -> int | None:
     node = value.producer()
     if node is None or node.op_type not in ("MatMul", "Gemm"):
         return None
-    weight = node.inputs[1]
+    weight = stored_weight(node)
     if weight is None or weight.const_value is None or len(weight.const_value.shape) != 2:
         return None
     return int(weight.const_value.numpy().shape[0 if node.attributes.get_int("transB", 0) else 1])
