@@ -20,8 +20,9 @@ from tables import make_console, print_machine, print_verdict
 import trtbert
 from trtbert.data import Example, read_examples
 from trtbert.metrics import accuracy
+from trtbert.tasks import Task
 
-TASK = "sentence-similarity"
+TASK: Task = "sentence-similarity"
 FP32, AUTO, MIN_COSINE = "FP32", "INT8, auto", 0.995
 
 

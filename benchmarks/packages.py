@@ -25,7 +25,7 @@ class Calibration:
 
 def compile_int8(model: Path, package: Path, calibration: Calibration, *, task: str, runtime: str) -> Path:
     """The package, for this CPU."""
-    data = [] if calibration.texts is None else ["--calibration-data", calibration.texts]
+    data: list[str | Path] = [] if calibration.texts is None else ["--calibration-data", calibration.texts]
     options = ["--task", task, "--runtime", runtime, "--precision", "int8", "--calibration-method", calibration.method]
     size = ["--calibration-size", str(calibration.size)]
     smoothing = [] if calibration.has_smoothing else ["--no-smooth"]

@@ -6,7 +6,6 @@ Each is run by a process of its own; `nncf` by the interpreter of another enviro
 import argparse
 import logging
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -134,4 +133,4 @@ WAYS: dict[str, Callable[[Path, Path, Path], None]] = {
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -73,7 +73,7 @@ def read_calibration_texts(path: Path | None, tokenizer: Path, facts: ModelFacts
     length = min(facts.max_length, _MAX_TOKENS)
     loaded = load_tokenizer(tokenizer, max_length=length)
     encodings = tokenize(loaded, [_cut(text, length) for text in texts])
-    notes = [*_notes_on_size(source, len(texts), num_read), *_notes_on_words(source, encodings, loaded, length)]
+    notes = [*_notes_on_size(source, len(texts), num_read, size), *_notes_on_words(source, encodings, loaded, length)]
     random.Random(0).shuffle(encodings)
     num_held_back = min(max(4, len(encodings) // _HELD_BACK_SHARE), _MAX_HELD_BACK)
     return CalibrationTexts(
@@ -113,12 +113,12 @@ def as_the_task_reads(texts: Sequence[Text], task: Task) -> list[Text]:
     return [*(text for text in texts if not isinstance(text, str)), *pairwise([*singles, *singles[:1]])]
 
 
-def _notes_on_size(source: str, num_texts: int, num_read: int) -> Iterator[str]:
+def _notes_on_size(source: str, num_texts: int, num_read: int, size: int) -> Iterator[str]:
     if source == BUILT_IN:
         yield "calibrated on texts that come with trtbert; --calibration-data with texts like those the model will see is better"
     elif num_texts < _FEW_TEXTS:
         yield f"calibrated on {num_texts} texts only; some hundreds are better"
-    elif num_read > num_texts:
+    elif num_read > size:
         yield f"calibrated on {num_texts} texts drawn from the {num_read} of {source}; --calibration-size draws more"
 
 
@@ -126,9 +126,12 @@ def _notes_on_words(source: str, encodings: Sequence[Encoding], tokenizer: Token
     num_cut = sum(bool(encoding.overflowing) for encoding in encodings)
     if num_cut:
         yield f"{num_cut} of {len(encodings)} calibration texts are longer than {length} tokens and were cut"
-    unknown = _unknown_id(tokenizer)
-    num_tokens = sum(len(encoding) - sum(encoding.special_tokens_mask) for encoding in encodings)
-    share = sum(encoding.ids.count(unknown) for encoding in encodings) / max(num_tokens, 1) if unknown is not None else 0.0
+    unknown, num_words, num_unknown = _unknown_id(tokenizer), 0, 0
+    for encoding in encodings:
+        places = list(zip(encoding.sequence_ids, encoding.word_ids, encoding.ids, strict=True))
+        num_words += len({(side, word) for side, word, _ in places if word is not None})
+        num_unknown += len({(side, word) for side, word, token in places if word is not None and token == unknown})
+    share = num_unknown / max(num_words, 1)
     if share > _MAX_UNKNOWN:
         raise InputError(
             f"The model's tokenizer does not know {share:.0%} of the words in {source}: are the texts in another language or script than "
@@ -136,7 +139,7 @@ def _notes_on_words(source: str, encodings: Sequence[Encoding], tokenizer: Token
         )
     if share > _MANY_UNKNOWN:
         yield f"the tokenizer does not know {share:.0%} of the words in {source}: are they in the model's language?"
-    num_words = sum(len({word for word in encoding.word_ids if word is not None}) for encoding in encodings)
+    num_tokens = sum(len(encoding) - sum(encoding.special_tokens_mask) for encoding in encodings)
     if _model_of(tokenizer)["type"] == "WordPiece" and num_tokens > _MANY_PIECES * num_words:
         yield (
             f"the tokenizer cuts a word of {source} into {num_tokens / num_words:.1f} pieces on average: are the texts in the model's "

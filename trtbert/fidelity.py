@@ -55,6 +55,8 @@ def _choice(array: Array, encoder: Encoder) -> Array:
 
 
 def _cosines(actual: Array, expected: Array) -> Array:
-    """Of rows [...,D]; 1 where both are 0."""
-    norms = np.linalg.norm(actual, axis=-1) * np.linalg.norm(expected, axis=-1)
-    return np.atleast_1d(np.divide((actual * expected).sum(-1), norms, out=np.ones_like(norms), where=norms > 0))
+    """Of rows [...,D]; 1 where both are 0, and 0 where one is."""
+    lengths = np.linalg.norm(actual, axis=-1), np.linalg.norm(expected, axis=-1)
+    norms = lengths[0] * lengths[1]
+    without = np.where(lengths[0] == lengths[1], np.ones_like(norms), np.zeros_like(norms))
+    return np.atleast_1d(np.divide((actual * expected).sum(-1), norms, out=without, where=norms > 0))

@@ -57,9 +57,18 @@ def test_the_bytes_of_a_cache(tmp_path: Path) -> None:
         "method": "entropy",
         "trtbert": __version__,
         "cache": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "task": "",
         "details": {},
+        "details_sha256": hashlib.sha256(b"{}").hexdigest(),
     }
     assert sorted(file.name for file in tmp_path.iterdir()) == ["cache", "cache.json"]
+
+
+def test_altered_details_are_refused(tmp_path: Path) -> None:
+    write_cache(tmp_path / "cache", {"x": 1.0}, IDENTITY, details={"scale": 1.0})
+    change_sidecar(tmp_path / "cache", details={"scale": -1.0})
+    with pytest.raises(InputError, match=r"cache\.json was altered: its details have another sha256"):
+        read_details(tmp_path / "cache", IDENTITY)
 
 
 def test_details_come_back_for_the_same_model_whatever_the_texts(tmp_path: Path) -> None:
