@@ -155,14 +155,7 @@ def test_every_stage_is_verified(name: str, compiled: Callable[[str], Compiled])
     assert manifest.verification.stages[2].max_error > 1e-5, "nothing was quantised"
 
 
-NO_TABLE = pytest.mark.xfail(strict=True, reason="a Cast of the ids stands before the Gather, so that the word embedding stays in float")
-NO_LABELS = pytest.mark.xfail(
-    strict=True, reason="the Shape of the residual leads to the next attention, so that GEMMs before it are called qkv"
-)
-_WRONG = {"deberta-v2-eager-opset14.onnx": NO_TABLE, "modernbert-sdpa-opset17.onnx": NO_LABELS}
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=_WRONG.get(name, ())) for name in ALL])
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.filterwarnings("ignore")
 def test_every_gemm_of_the_encoder_is_int8(name: str, compiled: Callable[[str], Compiled]) -> None:
     manifest = compiled(name).manifest
@@ -276,6 +269,18 @@ def test_of_two_runtimes_one_is_kept(
     assert [stage.stage for stage in manifest.verification.stages] == ["export", "rewrite", "calibrate", "build"]
     assert main(["inspect", str(package.path)]) == 0
     assert "timed  onnxruntime " in capsys.readouterr().out
+
+
+@needs_openvino
+def test_what_openvino_does_not_run_is_kept_for_onnx_runtime(texts: Path, tmp_path: Path) -> None:
+    """DeBERTa as TorchScript writes it has an If of unknown rank."""
+    name = "deberta-v2-eager-opset14.onnx"
+    path, tokenizer = make_source(tmp_path, name)
+    package = trtbert.compile(path, tmp_path / "package", config(tokenizer, texts, task=FILES[name], runtime="auto"))
+    manifest = open_package(package.path).manifest
+    assert (manifest.runtime, manifest.engine, manifest.raced) == ("onnxruntime", "model.onnx", {})
+    assert manifest.notes[-1].startswith("OpenVINO was not compared: ")
+    assert sorted(path.name for path in package.path.iterdir()) == sorted([*manifest.files, "manifest.json"])
 
 
 # GPUs

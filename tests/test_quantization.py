@@ -1,5 +1,6 @@
 """INT8 packages of tiny foreign models: the accuracy budget, what the manifest says, the calibration cache, the presets."""
 
+import hashlib
 import json
 import random
 import shutil
@@ -234,7 +235,7 @@ def test_smoothing_keeps_the_fragile_layer_in_int8(fragile: Source, labelled: Pa
     found = fragile.quantized(tmp_path, eval_data=labelled, max_drop=0.0).facts
     assert found.is_smoothed and in_float(found) == []
     errors = {trial.is_smoothed: trial.error for trial in found.trials}
-    assert errors[True] < errors[False] / 100 and found.error == errors[True]
+    assert errors[True] < errors[False] / 100 and found.error < errors[False] / 100
 
 
 # A budget that cannot be met
@@ -263,7 +264,6 @@ def test_an_impossible_budget_says_what_each_part_costs(impossible: Verification
     assert all(option in lines[-1] for option in ("--max-drop", "--calibration-method auto", "--precision fp16"))
 
 
-@pytest.mark.xfail(strict=True, reason="two digits: it says that INT8 costs 0.00 points, 100.00 -> 100.00")
 def test_an_impossible_budget_says_what_is_missing(impossible: VerificationError) -> None:
     costs = str(impossible).removeprefix("INT8 costs ").split()[0]
     assert float(costs) > 0
@@ -291,9 +291,6 @@ def test_texts_without_labels_are_compared(classifier: Source, tmp_path: Path) -
     assert (budget.metric, budget.num_examples, budget.float_score) == ("fidelity", 33, 100.0)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the ending is compared as it is written, where all files are read by it in lower case", raises=InputError
-)
 def test_the_ending_of_a_file_is_read_in_any_case(classifier: Source, tmp_path: Path) -> None:
     assert evaluated(classifier, tmp_path, eval_data=write(tmp_path / "TEXTS.TXT", "\n".join(words(33)))).metric == "fidelity"
 
@@ -306,7 +303,6 @@ def test_labelled_texts(metric: str | None, measured: str, classifier: Source, t
     assert (budget.float_score == 100.0) == (measured == "fidelity") and budget.int8_score > 0
 
 
-@pytest.mark.xfail(strict=True, reason="contexts are not cut to the length of the model")
 def test_questions_about_long_contexts_are_compared(folder: Path, tmp_path: Path) -> None:
     source = make(folder / "qa", QA)
     rows = [json.dumps({"question": short, "context": long}) for short, long in zip(words(20, longest=3), words(20), strict=True)]
@@ -336,7 +332,7 @@ def test_what_nothing_can_be_measured_on(name: str, classifier: Source, tmp_path
 
 
 def test_examples_need_a_budget(classifier: Source) -> None:
-    with pytest.raises(ConfigError, match="eval_data is what max_drop is measured on; add max_drop"):
+    with pytest.raises(ConfigError, match="max_drop is measured on; add max_drop, the points that INT8 may cost"):
         classifier.config(eval_data=classifier.texts)
 
 
@@ -349,7 +345,8 @@ def test_the_manifest_says_how_it_was_calibrated(package: Package, classifier: S
     assert (found.texts, found.num_texts, found.num_held_back) == (str(classifier.texts), 70, 10)
     trials = {(trial.method, trial.is_smoothed): trial.error for trial in found.trials}
     assert trials.keys() == {("entropy", False), ("entropy", True)}
-    assert found.error == trials["entropy", found.is_smoothed] and 0 < found.error < 1e-3
+    assert trials["entropy", found.is_smoothed] <= 0.95 * trials["entropy", not found.is_smoothed] or not found.is_smoothed
+    assert 0 < found.error < 1e-3
     assert package.manifest.notes[0] == "calibrated on 80 texts only; some hundreds are better"
 
 
@@ -369,8 +366,8 @@ def test_auto_tries_every_method(classifier: Source, tmp_path: Path) -> None:
     found = classifier.quantized(tmp_path, calibration_method="auto").facts
     tried = Counter((trial.method, trial.is_smoothed) for trial in found.trials)
     assert tried == Counter((method, smooth) for method in ("entropy", "minmax", "mse", "percentile") for smooth in (False, True))
-    chosen = {(trial.method, trial.is_smoothed): trial.error for trial in found.trials}[found.method, found.is_smoothed]
-    assert found.error == chosen <= min(trial.error for trial in found.trials) / 0.95**8
+    errors = {(trial.method, trial.is_smoothed): trial.error for trial in found.trials}
+    assert errors[found.method, found.is_smoothed] <= min(errors.values()) / 0.95, "what clips less may be 5 % worse"
 
 
 @pytest.mark.parametrize("is_smoothed", [False, True])
@@ -449,7 +446,7 @@ def refusal(source: Source, path: Path, folder: Path) -> str:
 
 
 def test_a_cache_of_another_model_is_refused(package: Package, embedder: Source, tmp_path: Path) -> None:
-    assert "another model made it" in refusal(embedder, cache(package), tmp_path)
+    assert "another model, task made it" in refusal(embedder, cache(package), tmp_path)
 
 
 def test_a_cache_of_other_weights_is_refused(package: Package, fragile: Source, tmp_path: Path) -> None:
@@ -477,13 +474,26 @@ def test_a_cache_alone_is_refused(package: Package, classifier: Source, tmp_path
     assert "calibration.cache.json is missing" in refusal(classifier, path, tmp_path)
 
 
+def with_details(path: Path, change: Callable[[dict[str, Any]], object], *, is_signed: bool) -> Path:
+    """The cache with other details beside it, with or without the sha256 that goes with them."""
+    sidecar = json.loads(path.with_name("calibration.cache.json").read_text())
+    change(sidecar["details"])
+    if is_signed:
+        sidecar["details_sha256"] = hashlib.sha256(json.dumps(sidecar["details"], sort_keys=True).encode()).hexdigest()
+    path.with_name("calibration.cache.json").write_text(json.dumps(sidecar))
+    return path
+
+
+def test_an_altered_calibration_is_refused(package: Package, classifier: Source, tmp_path: Path) -> None:
+    path = with_details(copied(package, tmp_path), lambda details: details["kept"].pop(), is_signed=False)
+    assert "calibration.cache.json was altered" in refusal(classifier, path, tmp_path)
+
+
 @pytest.mark.parametrize("removed", ["calibration", "kept", "facts", "notes"])
 def test_half_a_calibration_is_refused(removed: str, package: Package, classifier: Source, tmp_path: Path) -> None:
-    path = copied(package, tmp_path)
-    sidecar = json.loads((tmp_path / "calibration.cache.json").read_text())
-    del sidecar["details"][removed]
-    (tmp_path / "calibration.cache.json").write_text(json.dumps(sidecar))
-    assert "does not hold a whole calibration" in refusal(classifier, path, tmp_path)
+    path = with_details(copied(package, tmp_path), lambda details: details.pop(removed), is_signed=True)
+    with pytest.raises(InputError, match="does not hold a whole calibration"):
+        classifier.quantized(tmp_path / "out", calibration_data=None, calibration_cache=path)
 
 
 def test_options_that_a_cache_decides_are_refused(package: Package, classifier: Source) -> None:

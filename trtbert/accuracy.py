@@ -4,17 +4,19 @@ import tempfile
 from pathlib import Path
 
 import onnx_ir as ir
+from tokenizers import Encoding
 
 from trtbert.builders import ort
 from trtbert.calibration_texts import CalibrationTexts, as_the_task_reads, draw
 from trtbert.config import CompileConfig, Metric
-from trtbert.data import Example, Text, read_examples, read_texts
+from trtbert.data import Example, read_examples, read_texts
 from trtbert.errors import ConfigError, InputError
 from trtbert.evaluation import evaluate, metric_for
 from trtbert.fidelity import Fidelity
 from trtbert.metrics import METRICS
 from trtbert.package import ModelFacts
 from trtbert.predictor.encoder import Encoder
+from trtbert.predictor.tokens import load_tokenizer, tokenize
 from trtbert.runtime.ort import OrtRuntime
 
 FIDELITY: Metric = "fidelity"
@@ -31,7 +33,7 @@ class Judge:
         self._fidelity: Fidelity | None = None
         if self.metric == FIDELITY:
             encoder = self._encoder(model)
-            encodings = texts.held_back if config.eval_data is None else encoder.tokenize(_some_texts(config.eval_data, facts, config))
+            encodings = texts.held_back if config.eval_data is None else _tokenized(config.eval_data, tokenizer, facts, config)
             self._fidelity = Fidelity(encoder, encodings)
             self.num_examples, self.float_score = len(encodings), 100.0
         else:
@@ -69,6 +71,7 @@ def _metric_and_examples(facts: ModelFacts, config: CompileConfig) -> tuple[Metr
     return metric_for(facts.task, examples) if config.metric == "auto" else config.metric, examples
 
 
-def _some_texts(path: Path, facts: ModelFacts, config: CompileConfig) -> list[Text]:
+def _tokenized(path: Path, tokenizer: Path, facts: ModelFacts, config: CompileConfig) -> list[Encoding]:
+    """Texts of the file, cut to what the model takes."""
     drawn, _ = draw(read_texts(path, column=config.text_column), _MAX_FIDELITY_TEXTS)
-    return as_the_task_reads(drawn, facts.task)
+    return tokenize(load_tokenizer(tokenizer, max_length=facts.max_length), as_the_task_reads(drawn, facts.task))

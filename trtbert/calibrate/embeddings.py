@@ -42,4 +42,7 @@ def plan_embeddings(graph: ir.Graph) -> EmbeddingPlan | None:
 
 
 def _reads_ids(node: ir.Node) -> bool:
-    return node.inputs[1] is not None and node.inputs[1].name == INPUT_IDS
+    ids = node.inputs[1]
+    while ids is not None and (made := ids.producer()) is not None and made.op_type == "Cast":
+        ids = made.inputs[0]
+    return ids is not None and ids.is_graph_input() and ids.name == INPUT_IDS

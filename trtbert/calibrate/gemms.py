@@ -114,7 +114,11 @@ def _is_attention(node: ir.Node) -> bool:
 
 def _meets_attention(node: ir.Node, neighbours: Callable[[ir.Node], Iterable[ir.Node]]) -> bool:
     """Whether a way in that direction leads to the attention with no other GEMM between."""
-    return any(map(_is_attention, _reached([node], neighbours, lambda other: not _is_gemm(other) and not _is_attention(other))))
+    return any(map(_is_attention, _reached([node], neighbours, _is_between)))
+
+
+def _is_between(node: ir.Node) -> bool:
+    return not _is_gemm(node) and not _is_attention(node) and node.op_type not in _SHAPES
 
 
 def _consumers(node: ir.Node) -> Iterable[ir.Node]:
