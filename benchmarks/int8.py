@@ -138,7 +138,7 @@ def similarity(actual_ND: Array, expected_ND: Array) -> Similarity:
 
 def int8_table(title: str, caption: str, timings: Mapping[Shape, Mapping[str, Timing]], similarities: Mapping[str, Similarity]) -> Table:
     table = Table(title=title, caption=caption)
-    for heading in ("batch x tokens", "", "p50 ms", "p10-p90", "x FP32 export", "mean cosine", "smallest"):
+    for heading in ("batch x tokens", "", "p50 ms", "p10-p90", "x FP32 export", "cosine", "least"):
         table.add_column(heading, justify="left" if heading in ("batch x tokens", "") else "right", no_wrap=True)
     for (batch, length), row in timings.items():
         for name, timing in row.items():

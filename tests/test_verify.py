@@ -91,11 +91,15 @@ def test_each_precision_has_its_limits(precision: Precision) -> None:
 
 def test_int8_may_change_its_mind_about_a_row_but_not_about_most() -> None:
     one_flipped = _compare(HIDDEN, _changed(HIDDEN, (0, 0), -HIDDEN[0, 0]), precision="int8")
-    assert one_flipped.cosine == pytest.approx(-1.0) and not one_flipped.is_passed  # one of five: a mean of 0.6
+    assert one_flipped.cosine == pytest.approx(-1.0) and one_flipped.is_passed
+    all_flipped = _compare(HIDDEN, -HIDDEN, precision="int8")
+    assert all_flipped.squared_error == pytest.approx(4.0) and not all_flipped.is_passed
     slightly = _compare(HIDDEN, HIDDEN + 0.1 * np.abs(HIDDEN).mean(), precision="int8")
     assert slightly.is_passed and 0.9 < slightly.mean_cosine < 1.0
-    with pytest.raises(VerificationError, match=r"Allowed is a mean cosine of 0.9"):
-        verify.check(one_flipped, limits=verify.LIMITS["int8"])
+    for wrong in (np.zeros_like(HIDDEN), 10 * HIDDEN):
+        assert not _compare(HIDDEN, wrong, precision="int8").is_passed
+    with pytest.raises(VerificationError, match=r"Allowed is a squared error of 0.2"):
+        verify.check(all_flipped, limits=verify.LIMITS["int8"])
 
 
 @pytest.fixture(scope="module")

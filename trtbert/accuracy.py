@@ -21,7 +21,8 @@ from trtbert.runtime.ort import OrtRuntime
 
 FIDELITY: Metric = "fidelity"
 _MAX_FIDELITY_TEXTS = 2000
-"""What the float model answers to all of them is kept."""
+_MAX_FIDELITY_FEATURES = 100
+"""Texts of feature-extraction: what the float model answers is kept, here for every token."""
 
 
 class Judge:
@@ -73,5 +74,6 @@ def _metric_and_examples(facts: ModelFacts, config: CompileConfig) -> tuple[Metr
 
 def _tokenized(path: Path, tokenizer: Path, facts: ModelFacts, config: CompileConfig) -> list[Encoding]:
     """Texts of the file, cut to what the model takes."""
-    drawn, _ = draw(read_texts(path, column=config.text_column), _MAX_FIDELITY_TEXTS)
+    size = _MAX_FIDELITY_FEATURES if facts.task == "feature-extraction" else _MAX_FIDELITY_TEXTS
+    drawn, _ = draw(read_texts(path, column=config.text_column), size)
     return tokenize(load_tokenizer(tokenizer, max_length=facts.max_length), as_the_task_reads(drawn, facts.task))

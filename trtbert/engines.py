@@ -13,7 +13,7 @@ from trtbert.builders.files import data_file, save_onnx
 from trtbert.builders.lowering import lower_for_tensorrt, with_query_axis
 from trtbert.builders.targets import MODULES
 from trtbert.config import Precision
-from trtbert.errors import MissingRuntimeError, UnsupportedError
+from trtbert.errors import MissingRuntimeError, PackageError, UnsupportedError
 from trtbert.package import Manifest, ModelFacts, staged, write_package
 from trtbert.runtime import Runtime
 from trtbert.runtime.openvino import OpenVinoRuntime
@@ -77,7 +77,10 @@ def _race(model: ModelFacts, engines: dict[str, Path]) -> speed.Speed:
 def _verified(prepared: Prepared, manifest: Manifest, folder: Path) -> Manifest:
     """The engine as a CPU runs it; ONNX Runtime's CUDA provider is verified on the CPU's."""
     path = folder / str(manifest.engine)
-    engine: Runtime = OpenVinoRuntime(path) if manifest.runtime == "openvino" else OrtRuntime(path)
+    try:
+        engine: Runtime = OpenVinoRuntime(path) if manifest.runtime == "openvino" else OrtRuntime(path)
+    except PackageError as error:
+        raise UnsupportedError(f"{manifest.runtime} built this graph and cannot run it: {error} Use another --runtime.") from error
     prepared.verifier.check_runner("build", engine.run, precision=manifest.precision)
     unverified = () if manifest.target == "cpu" else UNVERIFIED_ON_GPU
     return manifest.model_copy(update={"verification": prepared.verifier.verification(unverified)})

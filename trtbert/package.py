@@ -68,7 +68,9 @@ class StageFigures(_Record):
     """Largest |difference| divided by the largest |output| of the source."""
     cosine: float
     """Smallest cosine over rows."""
-    mean_cosine: float
+    mean_cosine: float = 0.0
+    squared_error: float = 0.0
+    """Sum of |difference|^2 over all rows, as a share of that of the outputs."""
     label_agreement: float | None = None
     """Share of rows (tokens) with the same best label; None for tasks without labels."""
     is_passed: bool

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trtbert.builders import targets
 from trtbert.config import CompileConfig, Precision, Runtime
+from trtbert.data import read_texts
 from trtbert.engines import HALF, Prepared, build_engine, finish_kit
 from trtbert.errors import InputError
 from trtbert.export import load_source
@@ -66,6 +67,8 @@ def compile(
     runtime, precision = targets.resolve(config.target, config.runtime, config.precision)
     if runtime != "tensorrt":  # which needs its GPU only for the last step; without it the rest becomes a build kit
         targets.check_available(config.target, runtime)
+    if config.calibration_data is not None:  # before minutes of other work
+        read_texts(config.calibration_data, column=config.text_column)
     if dump is not None:
         _make_dump_folder(dump, output)
     with staged(output, force) as folder:

@@ -33,7 +33,9 @@ def softmax_attention(site: Site) -> ir.Value | None:
         return None
     parts, bias = _Parts(site), site.input(2)
     k_BNHS, q_BNSH = parts.heads(1, (0, 2, 3, 1)), parts.heads(0, (0, 2, 1, 3))
-    scores = site.op("Mul", site.op("MatMul", q_BNSH, k_BNHS), site.constant(site.scale, ir.DataType.FLOAT))
+    scores = site.op("MatMul", q_BNSH, k_BNHS)
+    if parts.projection is None:  # else the scale is in the weights of q
+        scores = site.op("Mul", scores, site.constant(site.scale, ir.DataType.FLOAT))
     scores = scores if bias is None else site.op("Add", scores, bias)
     scores = site.op("Add", scores, _additive_mask(site, has_query_axis=bias is None))
     probs_BNSS = site.op("Softmax", scores, attributes={"axis": -1})
@@ -151,27 +153,30 @@ class _Parts:
         if self.projection is None:
             return self.split[part]
         x_BSD, weight, bias = self.projection
-        product = self.site.op("MatMul", x_BSD, _thirds(self.site, weight)[part])
-        return self.site.op("Add", product, _thirds(self.site, bias)[part])
+        product = self.site.op("MatMul", x_BSD, _scaled_thirds(self.site, weight)[part])
+        return self.site.op("Add", product, _scaled_thirds(self.site, bias)[part])
 
 
-def _thirds(site: Site, weight: ir.Value) -> list[ir.Value]:
-    """The q, k and v parts of a merged weight or bias, made once for all layers that share it."""
-    if ("part", weight, 0) not in site.shared:
+def _scaled_thirds(site: Site, weight: ir.Value) -> list[ir.Value]:
+    """The q, k and v parts of a merged weight or bias, q times the scale of the scores; made once for all layers that share it."""
+    key = ("scaled part", weight, site.scale)
+    if (*key, 0) not in site.shared:
         dequantize = weight.producer()
         if dequantize is None:
-            parts = _split_constant(site, weight)
+            parts = _split_constant(site, weight, site.scale)
         else:
-            inputs = zip(*(_split_constant(site, value) for value in dequantize.inputs if value is not None), strict=True)
+            data, scale, zero = (value for value in dequantize.inputs if value is not None)
+            inputs = zip(_split_constant(site, data), _split_constant(site, scale, site.scale), _split_constant(site, zero), strict=True)
             parts = [site.op("DequantizeLinear", *part, attributes={"axis": 1}) for part in inputs]
-        site.shared.update({("part", weight, i): part for i, part in enumerate(parts)})
-    return [site.shared["part", weight, i] for i in range(3)]
+        site.shared.update({(*key, i): part for i, part in enumerate(parts)})
+    return [site.shared[(*key, i)] for i in range(3)]
 
 
-def _split_constant(site: Site, constant: ir.Value) -> list[ir.Value]:
+def _split_constant(site: Site, constant: ir.Value, q_factor: float | None = None) -> list[ir.Value]:
     assert constant.const_value is not None
-    parts = np.split(constant.const_value.numpy(), 3, axis=-1)
-    return [site.tape.initializer(ir.tensor(part, name=f"{constant.name}.{letter}")) for part, letter in zip(parts, "qkv", strict=True)]
+    q, k, v = np.split(constant.const_value.numpy(), 3, axis=-1)
+    q = q if q_factor is None else q * q.dtype.type(q_factor)
+    return [site.tape.initializer(ir.tensor(part, name=f"{constant.name}.{letter}")) for part, letter in zip((q, k, v), "qkv", strict=True)]
 
 
 def _merge_heads(site: Site, context_BNSH: ir.Value) -> ir.Value:

@@ -141,6 +141,7 @@ def collect(
                 )
             if len(rows_RK):
                 accumulators[tensor.key].add(rows_RK * factors[tensor.key] if tensor.key in factors else rows_RK)
+        del arrays, rows_RK  # before the next batch makes its own
         on_progress(len(feeds[ATTENTION_MASK]))
     return {key: accumulator.result() for key, accumulator in accumulators.items()}
 
