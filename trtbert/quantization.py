@@ -89,15 +89,19 @@ def quantize(
         facts=_facts(calibrated, parts, costs, budget, texts, config).model_copy(update={"error": error}),
         notes=(*texts.notes, *_notes(calibrated, parts)),
     )
+    identity = dataclasses.replace(identity, data=texts.sha256, method=calibrated.trial.method)
+    _write_cache(cache, identity, calibrated, parts, quantized)
+    return quantized
+
+
+def _write_cache(cache: Path, identity: Identity, calibrated: Calibrated, kept: Collection[str], quantized: Quantized) -> None:
     details = {
         "calibration": to_record(calibrated),
-        "kept": sorted(parts),
+        "kept": sorted(kept),
         "facts": quantized.facts.model_dump(mode="json"),
         "notes": list(quantized.notes),
     }
-    identity = dataclasses.replace(identity, data=texts.sha256, method=calibrated.trial.method)
     write_cache(cache, calibrated.thresholds, identity, details=details)
-    return quantized
 
 
 def _from_cache(model: ir.Model, path: Path, identity: Identity, cache: Path) -> Quantized:
