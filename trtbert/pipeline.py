@@ -7,15 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx_ir as ir
+
 from trtbert.builders import targets
 from trtbert.config import CompileConfig, Precision, Runtime
 from trtbert.data import read_texts
 from trtbert.engines import HALF, Prepared, build_engine, finish_kit
 from trtbert.errors import InputError
 from trtbert.export import load_source
-from trtbert.package import Manifest, Package, Quantization, SourceFacts, Verification, open_package, staged, write_package
+from trtbert.package import Manifest, ModelFacts, Package, Quantization, SourceFacts, Verification, open_package, staged, write_package
 from trtbert.precision import convert
-from trtbert.quantization import Progress, quantize
+from trtbert.quantization import Progress, Quantized, quantize
 from trtbert.rewrite import rewrite
 from trtbert.runtime import open_runtime
 from trtbert.verification import verification_batches
@@ -133,15 +135,7 @@ def _prepare(job: _Job) -> Prepared:
     quantization: Quantization | None = None
     if precision == "int8":
         job.on_stage("calibrate")
-        quantized = quantize(
-            model,
-            facts,
-            job.folder / facts.tokenizer.file,
-            config,
-            source_sha256=fingerprint["sha256"],
-            cache=job.folder / CALIBRATION_CACHE,
-            on_progress=job.on_progress,
-        )
+        quantized = _quantize(job, model, facts, fingerprint["sha256"])
         model, notes, quantization = quantized.model, quantized.notes, quantized.facts
         verifier.check("calibrate", model, precision=precision)
     half = HALF[precision] if config.target != "cpu" else None
@@ -173,6 +167,18 @@ def _prepare(job: _Job) -> Prepared:
         files={},
     )
     return Prepared(model=model, manifest=manifest, verifier=verifier)
+
+
+def _quantize(job: _Job, model: ir.Model, facts: ModelFacts, source_sha256: str) -> Quantized:
+    return quantize(
+        model,
+        facts,
+        job.folder / facts.tokenizer.file,
+        job.config,
+        source_sha256=source_sha256,
+        cache=job.folder / CALIBRATION_CACHE,
+        on_progress=job.on_progress,
+    )
 
 
 def verify_package(

@@ -86,7 +86,7 @@ def quantize(
         )
     quantized = Quantized(
         model=calibrated.model(parts),
-        facts=_facts(calibrated, parts, costs, budget, texts, config).model_copy(update={"error": error}),
+        facts=_facts(calibrated, parts, costs, budget, texts, config, error),
         notes=(*texts.notes, *_notes(calibrated, parts)),
     )
     identity = dataclasses.replace(identity, data=texts.sha256, method=calibrated.trial.method)
@@ -174,6 +174,7 @@ def _facts(
     budget: package.Budget | None,
     texts: CalibrationTexts,
     config: CompileConfig,
+    error: float,
 ) -> Quantization:
     parts = [
         QuantizedPart(part=part.label, is_int8=part.key in kept, cost=costs.get(part.key), **_numbers(part, calibrated))
@@ -183,7 +184,7 @@ def _facts(
         preset=config.quantize,
         method=calibrated.trial.method,
         is_smoothed=calibrated.trial.is_smoothed,
-        error=calibrated.trial.error,
+        error=error,
         texts=texts.source,
         num_texts=len(texts.encodings),
         num_held_back=len(texts.held_back),
