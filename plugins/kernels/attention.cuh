@@ -1,0 +1,154 @@
+// What the attention kernels share: which queries a block works on, how it loads rows, and what a lane knows of a row of scores.
+//
+// A block of kThreads threads takes the queries of one tile, one head and one sequence, and goes through the keys kKeys at a time:
+// a key is one bit of a word, so that a ballot tells which are kept, and a block of keys that has none is skipped.
+#pragma once
+
+#include <cmath>
+#include <type_traits>
+
+#include "common/launch.cuh"
+#include "common/reduce.cuh"
+#include "common/vector.cuh"
+#include "kernels/fused_qkv_attention.h"
+
+namespace trtbert {
+
+constexpr int kThreads = 128;
+constexpr int kWarps = kThreads / kWarpSize;
+constexpr int kKeys = 32;
+constexpr int kChunk = 8;   // elements of a head that move at once
+constexpr int kMinBlocks = 4;  // on a multiprocessor: a quarter of the threads of the largest
+constexpr float kLog2E = 1.4426950408889634f;
+
+enum Part : int { kQuery = 0, kKey = 1, kValue = 2 };
+
+// The tile of queries of one block.
+struct Tile {
+  int batch;
+  int64_t first_token;  // of the sequence
+  int length;           // of the sequence
+  int first_query;      // in the sequence; length or more: the block has nothing to do
+};
+
+template <int kQueries>
+__device__ Tile padded_tile(QkvAttentionParams const& p) {
+  int const tiles = ceil_div(static_cast<int>(p.length), kQueries);
+  int const batch = static_cast<int>(blockIdx.x) / tiles;
+  return {batch, batch * p.length, static_cast<int>(p.length), static_cast<int>(blockIdx.x) % tiles * kQueries};
+}
+
+// The tiles of packed sequences are numbered through: the block looks for the sequence of its own.
+template <int kQueries>
+__device__ Tile packed_tile(QkvAttentionParams const& p) {
+  int64_t tile = blockIdx.x;
+  for (int batch = 0; batch < p.batch; ++batch) {
+    int64_t const begin = p.cu_seqlens[batch];
+    int64_t const end = p.cu_seqlens[batch + 1] < p.tokens ? p.cu_seqlens[batch + 1] : p.tokens;
+    int64_t const tiles = begin < 0 || end <= begin ? 0 : ceil_div<int64_t>(end - begin, kQueries);
+    if (tile < tiles) return {batch, begin, static_cast<int>(end - begin), static_cast<int>(tile) * kQueries};
+    tile -= tiles;
+  }
+  return {0, 0, 0, 0};
+}
+
+template <int kQueries>
+__device__ Tile find_tile(QkvAttentionParams const& p) {
+  return p.cu_seqlens == nullptr ? padded_tile<kQueries>(p) : packed_tile<kQueries>(p);
+}
+
+// Bit k: whether key `first + k` of the sequence is attended to. The same in every warp of the block.
+__device__ inline unsigned kept_keys(QkvAttentionParams const& p, Tile const& tile, int first) {
+  int const key = first + static_cast<int>(threadIdx.x) % kWarpSize;
+  bool const is_kept = key < tile.length && (p.mask == nullptr || p.mask[tile.first_token + key] != 0);
+  return __ballot_sync(kWholeWarp, is_kept);
+}
+
+// Calls store(row, column, chunk) for each chunk of kRows x kColumns; chunks of rows that are not kept, and beyond the head, are 0.
+template <typename T, int kRows, int kColumns, typename IsKept, typename Store>
+__device__ void load_rows(QkvAttentionParams const& p, Tile const& tile, Part part, int first_row, IsKept&& is_kept, Store&& store) {
+  constexpr int kChunks = kColumns / kChunk;
+  int const stride = 3 * p.num_heads * p.head_size;  // 64 rows of the largest are still an int
+  T const* source = static_cast<T const*>(p.qkv) + (tile.first_token + first_row) * stride + (part * p.num_heads + blockIdx.y) * p.head_size;
+#pragma unroll 2  // more at once do not fit the registers
+  for (int step = 0; step < ceil_div(kRows * kChunks, kThreads); ++step) {
+    int const chunk = step * kThreads + static_cast<int>(threadIdx.x);
+    if (kRows * kChunks % kThreads != 0 && chunk >= kRows * kChunks) break;
+    int const row = chunk / kChunks, column = chunk % kChunks * kChunk;
+    bool const is_inside = column < p.head_size && is_kept(row);
+    store(row, column, is_inside ? Vector<T, kChunk>::load(source + row * stride + column) : Vector<T, kChunk>::zero());
+  }
+}
+
+// How the warps of a tensor-core kernel share a tile: kSplit warps have the same 16 queries, and each of them a part of the keys
+// of a block, and of the columns of the context, so that the context of a wide head fits the registers.
+template <int kHead>
+struct Share {
+  static constexpr int kSplit = kHead > 64 ? 2 : 1;
+  static constexpr int kQueries = 16 * kWarps / kSplit;
+  static constexpr int kFragments = kHead / 16 / kSplit;     // of the context
+  static constexpr int kKeyFragments = kKeys / 16 / kSplit;  // of the scores
+  static constexpr int kLanesPerRow = 4;                     // that make the softmax of a row
+  static constexpr int kPasses = 16 / kSplit / (kWarpSize / kLanesPerRow);  // rows whose softmax a lane has a part in
+  static constexpr int kKeysPerLane = kKeys / kLanesPerRow;
+
+  int warp = static_cast<int>(threadIdx.x) / kWarpSize;
+  int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  int part = warp % kSplit;
+  int first_row = warp / kSplit * 16;                  // of the warp's 16 queries, in the tile
+  int first_key = lane % kLanesPerRow * kKeysPerLane;  // of a row, for this lane
+
+  __device__ int row(int pass) const { return first_row + part * (16 / kSplit) + pass * (kWarpSize / kLanesPerRow) + lane / kLanesPerRow; }
+};
+
+// The part of a row of scores that one lane has, as exponents of 2: log2(e) (raw * scale + bias), -infinity for a key that is not kept.
+template <typename T, int kCount, typename Raw>
+__device__ void lane_scores(QkvAttentionParams const& p, Tile const& tile, Raw const* raw, float scale, unsigned kept, int row, int key,
+                            int first_key, float* scores) {
+  unsigned const own = kept >> key;
+#pragma unroll
+  for (int i = 0; i < kCount; i += 4) {
+    auto const four = Vector<Raw, 4>::load(raw + i);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) scores[i + j] = static_cast<float>(four.at[j]) * (scale * kLog2E);
+  }
+  int const query = tile.first_query + row;
+  if (p.bias != nullptr && query < tile.length) {
+    int64_t const batch = p.bias_batch == 1 ? 0 : tile.batch;
+    T const* bias = static_cast<T const*>(p.bias) + ((batch * p.num_heads + blockIdx.y) * p.length + query) * p.length + first_key + key;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if ((own >> i & 1) != 0) scores[i] += to_float(bias[i]) * kLog2E;
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) scores[i] = (own >> i & 1) != 0 ? scores[i] : -INFINITY;
+}
+
+template <int kCount>
+__device__ float largest(float const* scores) {
+  float result = scores[0];
+#pragma unroll
+  for (int i = 1; i < kCount; ++i) result = fmaxf(result, scores[i]);
+  return result;
+}
+
+// What to subtract from scores before the power of 2: their maximum, but never -infinity, which would give NaN.
+__device__ inline float softmax_base(float maximum) { return maximum == -INFINITY ? 0.0f : maximum; }
+
+// Writes kCount `values` to a query's row of the context, as T or as INT8.
+template <typename T, int kCount>
+__device__ void store_context(QkvAttentionParams const& p, Tile const& tile, int query, int column, float const* values) {
+  if (query >= tile.length || column >= p.head_size) return;
+  int64_t const offset = ((tile.first_token + query) * p.num_heads + blockIdx.y) * p.head_size + column;
+  auto write = [&](auto* y) {
+    using Out = std::remove_pointer_t<decltype(y)>;
+    Vector<Out, kCount> chunk;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) chunk.at[i] = quantized<Out>(values[i], p.y_scale);
+    chunk.store(y + offset);
+  };
+  p.y_scale == 0.0f ? write(static_cast<T*>(p.y)) : write(static_cast<int8_t*>(p.y));
+}
+
+}  // namespace trtbert
