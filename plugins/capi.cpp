@@ -3,7 +3,7 @@
 
 extern "C" {
 
-char const* trtbert_plugins_version() { return "1.0.0"; }
+char const* trtbert_plugins_version() { return TRTBERT_VERSION; }
 
 int32_t trtbert_fused_bias_gelu(int32_t dtype, trtbert::BiasGeluParams const* params, cudaStream_t stream) {
   return trtbert::fused_bias_gelu(static_cast<trtbert::DType>(dtype), *params, stream);

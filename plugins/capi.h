@@ -12,7 +12,7 @@
 
 extern "C" {
 
-// The version of the library, such as "1.0.0"; a package records it.
+// The version of trtbert that the library is of, such as "1.0.0"; a package records it.
 TRTBERT_API char const* trtbert_plugins_version();
 
 // Each starts its kernel on `stream` and gives the cudaError_t of the launch. `dtype` is a trtbert::DType.

@@ -33,6 +33,7 @@ struct Int8Shared {
   alignas(32) int32_t scores[Share<kHead>::kQueries][kScorePitch];
 };
 
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 750
 template <typename T, int kHead>
 __device__ void attend_int8(QkvAttentionParams const& p) {
   using namespace nvcuda;
@@ -156,11 +157,15 @@ __device__ void attend_int8(QkvAttentionParams const& p) {
   }
 }
 
+#else
+// Such a GPU has no integer tensor cores; the launcher does not come here.
+template <typename T, int kHead>
+__device__ void attend_int8(QkvAttentionParams const&) {}
+#endif
+
 template <typename T, int kHead>
 __global__ void __launch_bounds__(kThreads, kMinBlocks) attention_int8_kernel(QkvAttentionParams p) {
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 750
   attend_int8<T, kHead>(p);
-#endif
 }
 
 }  // namespace trtbert

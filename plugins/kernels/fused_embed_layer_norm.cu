@@ -30,7 +30,7 @@ struct EmbedInput {
     bool const is_outside = id < 0 || id >= table.num_rows;
     auto const vector = Vector<In, V>::load(table.rows + (is_outside ? 0 : id) * width + column);
 #pragma unroll
-    for (int i = 0; i < V; ++i) totals[i] += is_outside ? nanf("") : dequantized(vector.at[i], table.scale);
+    for (int i = 0; i < V; ++i) totals[i] += is_outside ? NAN : dequantized(vector.at[i], table.scale);
   }
 
   __device__ void load(int64_t token, int64_t column, float* totals) const {

@@ -1,0 +1,88 @@
+"""What the tests of plugins/ share: the emulated build, TensorRT's headers and NVIDIA's lean runtimes, all under build/.
+
+The folders stay from run to run; a lock lets one worker of pytest-xdist make each, while the other waits.
+"""
+
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "build"
+SCRIPTS = ROOT / "plugins" / "scripts"
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def need(*tools: str) -> None:
+    for tool in tools:
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+
+
+@contextmanager
+def _locked(name: str) -> Iterator[None]:
+    BUILD.mkdir(exist_ok=True)
+    with (BUILD / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _fetched(script: str, *arguments: str, folder: str) -> Path | None:
+    """build/`folder`, made by a script of plugins/scripts; None where the package index cannot be reached."""
+    with _locked(folder):
+        done = run(SCRIPTS / script, *arguments, BUILD / folder)
+    return BUILD / folder if done.returncode == 0 else None
+
+
+@pytest.fixture(scope="session")
+def emulated() -> Path:
+    """build/emulated, built: kernels for the CPU, and where TensorRT's headers can be had the plugins and their host."""
+    need("cmake", "c++", "make")
+    headers = _fetched("fetch-tensorrt-headers", folder="tensorrt-headers")
+    tensorrt = ["-DTRTBERT_TENSORRT=OFF"] if headers is None else ["-DTRTBERT_TENSORRT=ON", f"-DTENSORRT_INCLUDE_DIR={headers}"]
+    with _locked("emulated"):
+        configured = run("cmake", "--preset", "emulated", *tensorrt)
+        if "CUDA's headers were not found" in configured.stderr:
+            pytest.skip("CUDA's headers are not installed")
+        assert configured.returncode == 0, configured.stderr
+        built = run("cmake", "--build", "--preset", "emulated", "--parallel", str(os.cpu_count()))
+        assert built.returncode == 0, built.stdout + built.stderr
+    return BUILD / "emulated"
+
+
+@pytest.fixture(scope="session")
+def emulated_kernels(emulated: Path) -> Path:
+    """The library of the kernels and their C interface."""
+    return emulated / "plugins" / "libtrtbert_kernels.so"
+
+
+@pytest.fixture(scope="session")
+def emulated_plugins(emulated: Path) -> Path:
+    """The library of the TensorRT plugins."""
+    if not (BUILD / "tensorrt-headers").exists():
+        pytest.skip("TensorRT's headers cannot be fetched: the package index cannot be reached")
+    return emulated / "plugins" / "libtrtbert_plugins.so"
+
+
+@pytest.fixture(scope="session")
+def plugin_host(emulated: Path, emulated_plugins: Path) -> Path:
+    return emulated / "tests" / "plugins" / "host" / "plugin_host"
+
+
+@pytest.fixture(scope="session", params=["10.16.1.11", "11.4.0.106"])
+def registry(request: pytest.FixtureRequest) -> Path:
+    """NVIDIA's plugin registry: a library of TensorRT 10, and one of 11."""
+    version: str = request.param
+    folder = _fetched("fetch-tensorrt-lean", version, folder=f"tensorrt-lean-{version}")
+    if folder is None:
+        pytest.skip(f"tensorrt-lean {version} cannot be fetched: the package index cannot be reached")
+    return folder / "libnvinfer_lean.so"
