@@ -112,6 +112,7 @@ def test_a_build_kit_where_tensorrt_is_missing(target: str, sources: Sources, tm
     path, tokenizer = sources[BERT]
     output = tmp_path / "package"
     arguments = ["compile", str(path), "--tokenizer", str(tokenizer), "-o", str(output), "--target", target, "--seq-len", "1", "8", "20"]
+    arguments += ["--lowering", "native"]
     assert main(arguments) == 5
     message = capsys.readouterr().err
     kit = tmp_path / "package.build-kit"
@@ -140,7 +141,7 @@ def test_a_build_kit_where_tensorrt_is_missing(target: str, sources: Sources, tm
 
 def test_an_altered_kit_is_not_built(sources: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, tokenizer = sources[MPNET]
-    assert main(["compile", str(path), "--tokenizer", str(tokenizer), "-o", str(tmp_path / "p"), "--target", "sm70"]) == 5
+    assert main(["compile", str(path), "--tokenizer", str(tokenizer), "-o", str(tmp_path / "p"), "--target", "sm90"]) == 5
     kit = tmp_path / "p.build-kit"
     manifest = json.loads((kit / "manifest.json").read_text())
     (kit / "manifest.json").write_text(json.dumps(manifest | {"onnx": "../model.onnx"}))

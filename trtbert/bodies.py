@@ -3,7 +3,7 @@
 Softmax, LayerNorm, GELU and the sums before them run in float32 inside; LayerNorms give the type of gamma, the others that
 of their first input. One body per op and set of optional parts: the node's overload names those it has, joined by dots.
 
-Suffixes: _f float32, _1 one axis put in front; B batch, S sequence, N heads, H head size.
+Suffixes: _f float32, _1 one axis put in front; B batch, S sequence, T tokens of all sequences, N heads, H head size.
 """
 
 import functools
@@ -17,10 +17,11 @@ from trtbert.ops import (
     DOMAIN_VERSION,
     FUSED_BIAS_GELU,
     FUSED_EMBED_LAYER_NORM,
-    FUSED_OPS,
+    FUSED_PACKED_QKV_ATTENTION,
     FUSED_QKV_ATTENTION,
     FUSED_SKIP_LAYER_NORM,
     OPSET,
+    PLUGIN_OPS,
 )
 
 _LAYER_NORM = """
@@ -39,6 +40,12 @@ _EMBED = """
 
 # q is scaled by the power of two next to `scale` if that makes it smaller (exact in every float type) and the scores by what is
 # left, in float32: neither can the scores overflow before they are scaled, nor is the scale itself rounded.
+_PADDED = "  qkv_BSD = Identity (qkv)"
+_PACKED = """
+  first = Constant <value_ints = [0]> ()
+  qkv_BSD = Unsqueeze (qkv, first)
+"""
+
 _HEADS = """
   num_heads_s = Constant <value_int: int = @num_heads> ()
   head_size_s = Constant <value_int: int = @head_size> ()
@@ -48,7 +55,7 @@ _HEADS = """
   head_size_1 = Unsqueeze (head_size_s, zero)
   keep_three = Constant <value_ints = [0, 0, 3]> ()
   split_shape = Concat <axis = 0> (keep_three, num_heads_1, head_size_1)
-  qkv_BS3NH = Reshape (qkv, split_shape)
+  qkv_BS3NH = Reshape (qkv_BSD, split_shape)
   qkv_3BNSH = Transpose <perm = [2, 0, 3, 1, 4]> (qkv_BS3NH)
   i0 = Constant <value_int = 0> ()
   i1 = Constant <value_int = 1> ()
@@ -115,13 +122,35 @@ _BIAS = """
   total_f = Add (scores_f, bias_f)
 """
 
-# A finite lowest value: a wholly masked row then has no NaN, and its context is made 0.
-_PROBABILITIES = """
+_MASK = """
   mask_BS = Cast <to = 9> (mask)
   axes_12 = Constant <value_ints = [1, 2]> ()
-  mask_B11S = Unsqueeze (mask_BS, axes_12)
+  is_kept = Unsqueeze (mask_BS, axes_12)
+"""
+
+# Token t is of the sequence whose number is how many sequences end at or before t.
+_SEGMENTS = """
+  one = Constant <value_ints = [1]> ()
+  none = Constant <value_int = 0> ()
+  next = Constant <value_int = 1> ()
+  all_shape = Shape (cu_seqlens)
+  ends = Slice (cu_seqlens, one, all_shape)
+  ends_B = Cast <to = 7> (ends)
+  length_1 = Shape <start = 0, end = 1> (qkv)
+  length = Squeeze (length_1)
+  tokens_T = Range (none, length, next)
+  tokens_T1 = Unsqueeze (tokens_T, one)
+  is_after_TB = GreaterOrEqual (tokens_T1, ends_B)
+  after_TB = Cast <to = 7> (is_after_TB)
+  sequence_T1 = ReduceSum <keepdims = 1> (after_TB, one)
+  sequence_1T = Transpose (sequence_T1)
+  is_kept = Equal (sequence_T1, sequence_1T)
+"""
+
+# A finite lowest value: a wholly masked row then has no NaN, and its context is made 0.
+_PROBABILITIES = """
   lowest_f = Constant <value_float = -3.4028234663852886e38> ()
-  masked_f = Where (mask_B11S, total_f, lowest_f)
+  masked_f = Where (is_kept, total_f, lowest_f)
   probs_f = Softmax <axis = -1> (masked_f)
   probs_BNSS = CastLike (probs_f, qkv)
 """
@@ -132,6 +161,8 @@ _INT8_PROBABILITIES = _through_int8("probs_operand", "probs_BNSS", "probability_
 _CONTEXT = """
   context_BNSH = MatMul (probs_operand, v_operand)
   context_BSNH = Transpose <perm = [0, 2, 1, 3]> (context_BNSH)
+"""
+_PADDED_CONTEXT = """
   merged_shape = Constant <value_ints = [0, 0, -1]> ()
   context_BSD = Reshape (context_BSNH, merged_shape)
   mask_f = Cast <to = 1> (mask_BS)
@@ -141,10 +172,20 @@ _CONTEXT = """
   any = CastLike (any_B11, qkv)
   y = Mul (context_BSD, any)
 """
+# Not -1: there may be no token at all, and then no size can be told from the others.
+_PACKED_CONTEXT = """
+  width_1 = Mul (num_heads_1, head_size_1)
+  merged_shape = Concat <axis = 0> (length_1, width_1)
+  y = Reshape <allowzero = 1> (context_BSNH, merged_shape)
+"""
 
 
 def _attention(bias: str, operands: str, probabilities: str) -> str:
-    return _HEADS + operands + _SCORES + bias + _PROBABILITIES + probabilities + _CONTEXT
+    return _PADDED + _HEADS + operands + _SCORES + bias + _MASK + _PROBABILITIES + probabilities + _CONTEXT + _PADDED_CONTEXT
+
+
+def _packed_attention(operands: str, probabilities: str) -> str:
+    return _PACKED + _HEADS + operands + _SCORES + _NO_BIAS + _SEGMENTS + _PROBABILITIES + probabilities + _CONTEXT + _PACKED_CONTEXT
 
 
 _BODIES: dict[tuple[str, str], str] = {
@@ -161,6 +202,8 @@ _BODIES: dict[tuple[str, str], str] = {
     (FUSED_QKV_ATTENTION.name, "bias"): _attention(_BIAS, _FLOAT_OPERANDS, _FLOAT_PROBABILITIES),
     (FUSED_QKV_ATTENTION.name, "int8"): _attention(_NO_BIAS, _INT8_OPERANDS, _INT8_PROBABILITIES),
     (FUSED_QKV_ATTENTION.name, "bias.int8"): _attention(_BIAS, _INT8_OPERANDS, _INT8_PROBABILITIES),
+    (FUSED_PACKED_QKV_ATTENTION.name, ""): _packed_attention(_FLOAT_OPERANDS, _FLOAT_PROBABILITIES),
+    (FUSED_PACKED_QKV_ATTENTION.name, "int8"): _packed_attention(_INT8_OPERANDS, _INT8_PROBABILITIES),
     (FUSED_SKIP_LAYER_NORM.name, ""): """
   x_f = Cast <to = 1> (x)
   skip_f = Cast <to = 1> (skip)
@@ -187,7 +230,7 @@ _BODIES: dict[tuple[str, str], str] = {
 
 @functools.cache
 def _function_proto(name: str, overload: str) -> onnx.FunctionProto:
-    op = FUSED_OPS[name]
+    op = PLUGIN_OPS[name]
     parts = set(overload.split("."))
     inputs = op.inputs + (op.optional_inputs if parts - {"", "int8"} else ())
     attributes = op.attributes + (op.int8_attributes if "int8" in parts else ())

@@ -15,6 +15,7 @@ from typing import Any, get_args
 from trtbert.config import (
     CalibrationMethod,
     CompileConfig,
+    LoweringName,
     Metric,
     Pooling,
     Precision,
@@ -92,6 +93,14 @@ def _add_compile(commands: Any) -> argparse.ArgumentParser:
     command.add_argument("--target", choices=get_args(Target), help="default: cpu")
     command.add_argument("--runtime", choices=["auto", *get_args(Runtime)], help="default: what fits the target")
     command.add_argument("--precision", choices=["auto", *get_args(Precision)], help="default: fp32 for cpu, fp16 for GPUs")
+    command.add_argument(
+        "--lowering",
+        choices=["auto", *get_args(LoweringName)],
+        help="of the fused nodes in TensorRT; default: plugin for sm70, else native",
+    )
+    command.add_argument(
+        "--packed", action="store_true", default=None, help="compute no padding inside the encoder; with --lowering plugin"
+    )
     command.add_argument(
         "--batch-size", nargs=3, type=int, action="append", metavar=("MIN", "OPT", "MAX"), help="of an engine; repeat for more profiles"
     )

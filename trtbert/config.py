@@ -11,6 +11,7 @@ from trtbert.tasks import Task
 Target = Literal["cpu", "cuda", "sm70", "sm75", "sm80", "sm86", "sm89", "sm90", "sm100", "sm120"]
 Runtime = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+LoweringName = Literal["native", "plugin"]
 Quantize = Literal["ffn", "linear", "full"]
 Metric = Literal["accuracy", "macro-f1", "seqeval-f1", "squad-f1", "squad-em", "spearman", "ndcg@10", "fidelity"]
 CalibrationMethod = Literal["entropy", "percentile", "mse", "minmax", "auto"]
@@ -53,6 +54,10 @@ class CompileConfig(BaseModel):
     runtime: Literal[Runtime, "auto"] = "auto"
     precision: Literal[Precision, "auto"] = "auto"
     """auto: fp32 for the CPU, fp16 for a GPU. int8 is on top of fp32 on a CPU, of fp16 on a GPU."""
+    lowering: Literal[LoweringName, "auto"] = "auto"
+    """What TensorRT computes the fused nodes with; auto: plugins for Volta, which has no fused attention otherwise, else its own layers."""
+    packed: bool = False
+    """Compute no padding inside the encoder; needs plugins."""
     profiles: tuple[Profile, ...] = (Profile(),)
     tokenizer: Path | None = None
     """Folder of the tokenizer; needed with a `.onnx` file that has none beside it."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from trtbert.package import Package, Quantization, Verification
+from trtbert.package import Lowering, Package, Packing, Quantization, Verification
 
 
 def describe_package(package: Package) -> list[str]:
@@ -19,12 +19,24 @@ def describe_package(package: Package) -> list[str]:
         *(f"profile batch {profile.batch_size} tokens {profile.seq_len}" for profile in manifest.profiles),
         *(f"fused  {op} x {count}" for op, count in manifest.fusions.items()),
         *(f"unfused {miss.rule} at {miss.node}: {miss.reason}" for miss in manifest.unfused),
-        *sorted({f"lowered {item.op} -> {item.lowering}" for item in manifest.lowerings}),
+        *sorted({f"lowered {item.op} -> {item.lowering}{_reason(item)}" for item in manifest.lowerings}),
+        *([] if manifest.packing is None else [_packing(manifest.packing)]),
+        *([] if manifest.plugins is None else [f"plugins {manifest.plugins.name} {manifest.plugins.version}"]),
         *(f"timed  {runtime} {_milliseconds(times)}" for runtime, times in manifest.raced.items()),
         *([] if manifest.quantization is None else _quantization(manifest.quantization)),
         *(f"note   {note}" for note in manifest.notes),
     ]
     return lines + figure_lines(manifest.verification)
+
+
+def _reason(item: Lowering) -> str:
+    return "" if item.reason is None else f" ({item.reason})"
+
+
+def _packing(packing: Packing) -> str:
+    return "packed no padding is computed inside the encoder" + (
+        "" if packing.takes_left_padding else "; no text may start with padding, for the head reads the first position"
+    )
 
 
 def _milliseconds(times: dict[str, float]) -> str:

@@ -11,19 +11,25 @@ import onnx_ir as ir
 from trtbert.builders import openvino, ort, speed, trt
 from trtbert.builders.files import data_file, save_onnx
 from trtbert.builders.lowering import lower_for_tensorrt, with_query_axis
-from trtbert.builders.targets import MODULES
-from trtbert.config import Precision
+from trtbert.builders.packing import pack
+from trtbert.builders.plugin_library import SOURCES, copy_library, copy_sources
+from trtbert.builders.plugins import PLUGIN, lower_for_plugins, with_bodies
+from trtbert.builders.targets import MODULES, check_available
+from trtbert.config import LoweringName, Precision
 from trtbert.errors import MissingRuntimeError, PackageError, UnsupportedError
-from trtbert.package import Manifest, ModelFacts, staged, write_package
+from trtbert.package import Lowering, Manifest, ModelFacts, Packing, PluginLibrary, staged, write_package
 from trtbert.runtime import Runtime
 from trtbert.runtime.openvino import OpenVinoRuntime
 from trtbert.runtime.ort import VERSION as ORT_VERSION
 from trtbert.runtime.ort import OrtRuntime
+from trtbert.runtime.plugins import ENVIRONMENT, checked_library, find_library
+from trtbert.verification import starts_with_padding
 from trtbert.verifier import Verifier
 
 HALF: dict[Precision, Literal["fp16", "bf16"] | None] = {"fp32": None, "fp16": "fp16", "bf16": "bf16", "int8": "fp16"}
 """The floats of a GPU's graph. Beside INT8 they are FP16: Turing has no FP32 GEMM in TensorRT-RTX."""
 KIT_SUFFIX = ".build-kit"
+UNVERIFIED_LEFT = "texts that start with padding: the head reads the first position, which is then not computed"
 UNVERIFIED_ON_GPU = ("the answers on the GPU itself: trtbert verify PKG MODEL on a machine that has it",)
 
 
@@ -34,6 +40,8 @@ class Prepared:
     model: ir.Model
     manifest: Manifest
     """All but the engine and what became of its nodes."""
+    lowering: LoweringName
+    is_packed: bool
     verifier: Verifier
 
 
@@ -114,36 +122,79 @@ _CPU_BUILDERS = {"onnxruntime": _build_ort, "openvino": _build_openvino}
 
 def _build_trt(prepared: Prepared, folder: Path, output: Path) -> Manifest:
     """The engine, or the build kit beside `output` and the error that names it, where no engine can be built here."""
-    path = folder / "model.onnx"
-    lowered, lowerings = lower_for_tensorrt(prepared.model)
-    precision = prepared.manifest.precision
-    prepared.verifier.check("build", lowered, precision=precision, runnable=with_query_axis(lowered), is_half=HALF[precision] is not None)
-    save_onnx(lowered, path)
-    manifest = prepared.manifest.model_copy(
-        update={"onnx": path.name, "lowerings": lowerings, "verification": prepared.verifier.verification(UNVERIFIED_ON_GPU)}
-    )
+    manifest = _lowered(prepared, folder)
     try:
         return finish_kit(manifest, folder)
     except MissingRuntimeError as error:
         if manifest.runtime != "tensorrt":
             raise
-        kit = _write_kit(folder, manifest, output.with_name(output.name + KIT_SUFFIX))
+        kit = output.with_name(output.name + KIT_SUFFIX)
+        _write_kit(folder, manifest, kit)
         raise MissingRuntimeError(
-            f"{error}\nThe build kit {kit} holds everything else. On a machine with that GPU and TensorRT: trtbert build {kit} -o {output}"
+            f"{error}\nThe build kit {kit} holds everything else. On a machine with that GPU and TensorRT: {_steps(manifest, kit, output)}"
         ) from error
 
 
-def _write_kit(folder: Path, manifest: Manifest, kit: Path) -> Path:
+def _lowered(prepared: Prepared, folder: Path) -> Manifest:
+    """Save the graph that TensorRT reads, verified, and the plugin library where it has plugins and there is one here."""
+    manifest, verifier, precision, path = prepared.manifest, prepared.verifier, prepared.manifest.precision, folder / "model.onnx"
+    model, packing = prepared.model, None
+    unverified: tuple[str, ...] = UNVERIFIED_ON_GPU
+    if prepared.is_packed:
+        packed = pack(model)
+        model, packing = packed.model, Packing(takes_left_padding=packed.takes_left_padding)
+        if not packing.takes_left_padding:
+            verifier.leave_out(starts_with_padding)
+            unverified = (UNVERIFIED_LEFT, *unverified)
+    lower = lower_for_plugins if prepared.lowering == PLUGIN else lower_for_tensorrt
+    lowered, lowerings = lower(model, manifest.target)
+    runnable = with_query_axis(with_bodies(lowered))
+    verifier.check("build", lowered, precision=precision, runnable=runnable, is_half=HALF[precision] is not None)
+    save_onnx(lowered, path)
+    return manifest.model_copy(
+        update={
+            "onnx": path.name,
+            "lowerings": lowerings,
+            "plugins": _library(lowerings, manifest, folder),
+            "packing": packing,
+            "verification": verifier.verification(unverified),
+        }
+    )
+
+
+def _library(lowerings: tuple[Lowering, ...], manifest: Manifest, folder: Path) -> PluginLibrary | None:
+    """The plugin library, copied into `folder`; None where no node needs it, or there is none here."""
+    is_needed = any(lowering.lowering == PLUGIN for lowering in lowerings)
+    return copy_library(manifest.target, folder) if is_needed and find_library(manifest.target) is not None else None
+
+
+def _write_kit(folder: Path, manifest: Manifest, kit: Path) -> None:
     with staged(kit, True) as kit_folder:
         for file in filter(Path.is_file, folder.iterdir()):
             shutil.copyfile(file, kit_folder / file.name)
+        if _lacks_library(manifest):
+            copy_sources(kit_folder)
         write_package(kit_folder, manifest)
-    return kit
+
+
+def _steps(manifest: Manifest, kit: Path, output: Path) -> str:
+    """The commands that make a package of a build kit."""
+    build = f"trtbert build {kit} -o {output}"
+    if not _lacks_library(manifest):
+        return build
+    sources = kit / SOURCES
+    return f"build the plugin library from {sources} (plugins/README.md there says how), set {ENVIRONMENT} to it, then {build}"
+
+
+def _lacks_library(manifest: Manifest) -> bool:
+    return manifest.plugins is None and any(lowering.lowering == PLUGIN for lowering in manifest.lowerings)
 
 
 def finish_kit(manifest: Manifest, folder: Path) -> Manifest:
-    """Build model.plan from the ONNX file in `folder`, which is then removed."""
+    """Build model.plan from the ONNX file in `folder`, which is then removed, and so are the sources of a plugin library."""
     assert manifest.onnx is not None
+    check_available(manifest.target, manifest.runtime)
+    library = copy_library(manifest.target, folder) if _lacks_library(manifest) else manifest.plugins
     plan, path = folder / "model.plan", folder / manifest.onnx
     built = trt.build(
         path,
@@ -153,15 +204,18 @@ def finish_kit(manifest: Manifest, folder: Path) -> Manifest:
         precision=manifest.precision,
         profiles=manifest.profiles,
         max_length=manifest.model.max_length,
+        plugins=None if library is None else checked_library(library, manifest.target, folder),
     )
     path.unlink()
     data_file(path).unlink(missing_ok=True)
+    shutil.rmtree(folder / SOURCES, ignore_errors=True)
     shutil.copyfile(built.log, folder / "build.log")
     built.log.unlink()
     return manifest.model_copy(
         update={
             "engine": plan.name,
             "onnx": None,
+            "plugins": library,
             "versions": manifest.versions | built.versions,
             "compute_capability": manifest.target,
         }

@@ -1,12 +1,14 @@
-"""The four fused ops: inputs, attributes and float64 numpy reference of each.
+"""The four fused ops, and the packed attention that one becomes: inputs, attributes and float64 numpy reference of each.
 
-Legend: B batch, S sequence, D hidden, N heads, H head size, V rows of a table.
+Legend: B batch, S sequence, T tokens of all sequences, D hidden, N heads, H head size, V rows of a table.
 The ONNX function bodies that define the same ops for every runtime are in `trtbert/bodies.py`.
+Floats of one plugin node are all FP32, FP16 or BF16; a scale beside them says which tensors are INT8 instead, symmetric, per tensor.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,14 @@ class FusedOp:
     attributes: tuple[str, ...]
     int8_attributes: tuple[str, ...] = ()
     """Those that a node has as well whose overload names "int8"."""
+    io_scales: tuple[str, ...] = ()
+    """Those that only a plugin's node has: `x_scale` says that the tensor x is INT8 of that scale; 0, or none, that it is float."""
     reference: Callable[..., Array]
+
+    def overload(self, num_inputs: int, attributes: Container[str]) -> str:
+        """The overload of a node with so many inputs and these attributes."""
+        parts = [self.optional_inputs[-1]] if num_inputs > len(self.inputs) else []
+        return ".".join([*parts, *(["int8"] if any(name in attributes for name in self.int8_attributes) else [])])
 
 
 def _float64(*arrays: Array) -> tuple[npt.NDArray[np.float64], ...]:
@@ -57,16 +66,19 @@ def fused_embed_layer_norm(
     token_type: Array | None = None,
     *,
     epsilon: float,
+    word_scale: float = 0.0,
+    position_scale: float = 0.0,
+    token_type_scale: float = 0.0,
+    y_scale: float = 0.0,
 ) -> Array:
     """LayerNorm(word[input_ids] + position[position_ids] (+ token_type[token_type_ids])).
 
     input_ids and token_type_ids [B,S]; position_ids [B,S] or [1,S]; tables [V,D]; gives [B,S,D].
     """
-    word, position = _float64(word, position)
-    total = word[input_ids] + position[position_ids]
+    total = _dequantized(word, word_scale)[input_ids] + _dequantized(position, position_scale)[position_ids]
     if token_type_ids is not None and token_type is not None:
-        total = total + token_type.astype(np.float64)[token_type_ids]
-    return layer_norm(total, gamma, beta, epsilon)
+        total = total + _dequantized(token_type, token_type_scale)[token_type_ids]
+    return _quantized(layer_norm(total, gamma, beta, epsilon), y_scale)
 
 
 def fused_qkv_attention(
@@ -81,6 +93,7 @@ def fused_qkv_attention(
     k_scale: float = 0.0,
     v_scale: float = 0.0,
     probability_scale: float = 0.0,
+    y_scale: float = 0.0,
 ) -> Array:
     """Softmax(scale * Q Kᵀ + bias, over the keys whose mask is not 0) V.
 
@@ -100,29 +113,61 @@ def fused_qkv_attention(
     total_BNS1 = probs_BNSS.sum(-1, keepdims=True)
     probs_BNSS = np.divide(probs_BNSS, total_BNS1, out=np.zeros_like(probs_BNSS), where=total_BNS1 > 0)
     context_BNSH: Array = _through_int8(probs_BNSS, probability_scale) @ v_BNSH
-    return context_BNSH.transpose(0, 2, 1, 3).reshape(batch, length, -1)
+    return _quantized(context_BNSH.transpose(0, 2, 1, 3).reshape(batch, length, num_heads * head_size), y_scale)
+
+
+def fused_packed_qkv_attention(qkv: Array, cu_seqlens: Array, **attributes: Any) -> Array:
+    """FusedQkvAttention of sequences that lie one after the other, with no padding.
+
+    qkv [T,3*N*H]; cu_seqlens [B+1], from 0 to T: sequence b is the rows cu_seqlens[b] .. cu_seqlens[b+1] - 1; gives [T,N*H].
+    """
+    sequences = [qkv[None, start:end] for start, end in pairwise(cu_seqlens) if start < end]
+    contexts = [fused_qkv_attention(one, np.ones(one.shape[:2], np.int32), **attributes)[0] for one in sequences]
+    width = attributes["num_heads"] * attributes["head_size"]
+    return np.concatenate(contexts) if contexts else np.zeros((0, width), np.int8 if attributes.get("y_scale") else np.float64)
+
+
+def _dequantized(x: Array, scale: float) -> Array:
+    """DQ(x) in float64; x itself, as float64, for a scale of 0."""
+    exact: Array = np.asarray(x, np.float64) * (scale or 1.0)
+    return exact
+
+
+def _quantized(x: Array, scale: float) -> Array:
+    """Q(x), symmetric, ties to even; x itself for a scale of 0."""
+    return x if scale == 0.0 else np.clip(np.rint(x / scale), -128, 127).astype(np.int8)
 
 
 def _through_int8(x: Array, scale: float) -> Array:
-    """DQ(Q(x)), symmetric; x itself for a scale of 0."""
-    return x if scale == 0.0 else np.clip(np.rint(x / scale), -128, 127) * scale
+    return _dequantized(_quantized(x, scale), scale)
 
 
-def fused_skip_layer_norm(x: Array, skip: Array, gamma: Array, beta: Array, bias: Array | None = None, *, epsilon: float) -> Array:
+def fused_skip_layer_norm(
+    x: Array,
+    skip: Array,
+    gamma: Array,
+    beta: Array,
+    bias: Array | None = None,
+    *,
+    epsilon: float,
+    x_scale: float = 0.0,
+    skip_scale: float = 0.0,
+    y_scale: float = 0.0,
+) -> Array:
     """LayerNorm(x (+ bias) + skip); x and skip [...,D], bias [D]."""
-    x, skip = _float64(x, skip)
-    return layer_norm(x + skip if bias is None else x + bias.astype(np.float64) + skip, gamma, beta, epsilon)
+    x, skip = _dequantized(x, x_scale), _dequantized(skip, skip_scale)
+    total = x + skip if bias is None else x + bias.astype(np.float64) + skip
+    return _quantized(layer_norm(total, gamma, beta, epsilon), y_scale)
 
 
-def fused_bias_gelu(x: Array, bias: Array, *, approximate: str) -> Array:
+def fused_bias_gelu(x: Array, bias: Array, *, approximate: str, x_scale: float = 0.0, y_scale: float = 0.0) -> Array:
     """GELU(x + bias); approximate is "none" (erf) or "tanh"; x [...,D], bias [D]."""
-    x, bias = _float64(x, bias)
-    total: Array = x + bias
+    total: Array = _dequantized(x, x_scale) + bias.astype(np.float64)
     if approximate == "tanh":
         factor: Array = 1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (total + 0.044715 * total**3))
     else:
         factor = 1.0 + np.vectorize(math.erf, otypes=[np.float64])(total / math.sqrt(2.0))
-    return 0.5 * total * factor
+    return _quantized(0.5 * total * factor, y_scale)
 
 
 FUSED_EMBED_LAYER_NORM = FusedOp(
@@ -130,6 +175,7 @@ FUSED_EMBED_LAYER_NORM = FusedOp(
     inputs=("input_ids", "position_ids", "word", "position", "gamma", "beta"),
     optional_inputs=("token_type_ids", "token_type"),
     attributes=("epsilon",),
+    io_scales=("word_scale", "position_scale", "token_type_scale", "y_scale"),
     reference=fused_embed_layer_norm,
 )
 FUSED_QKV_ATTENTION = FusedOp(
@@ -138,6 +184,7 @@ FUSED_QKV_ATTENTION = FusedOp(
     optional_inputs=("bias",),
     attributes=("num_heads", "head_size", "scale"),
     int8_attributes=("q_scale", "k_scale", "v_scale", "probability_scale"),
+    io_scales=("y_scale",),
     reference=fused_qkv_attention,
 )
 FUSED_SKIP_LAYER_NORM = FusedOp(
@@ -145,8 +192,26 @@ FUSED_SKIP_LAYER_NORM = FusedOp(
     inputs=("x", "skip", "gamma", "beta"),
     optional_inputs=("bias",),
     attributes=("epsilon",),
+    io_scales=("x_scale", "skip_scale", "y_scale"),
     reference=fused_skip_layer_norm,
 )
-FUSED_BIAS_GELU = FusedOp(name="FusedBiasGelu", inputs=("x", "bias"), attributes=("approximate",), reference=fused_bias_gelu)
+FUSED_BIAS_GELU = FusedOp(
+    name="FusedBiasGelu",
+    inputs=("x", "bias"),
+    attributes=("approximate",),
+    io_scales=("x_scale", "y_scale"),
+    reference=fused_bias_gelu,
+)
+FUSED_PACKED_QKV_ATTENTION = FusedOp(
+    name="FusedPackedQkvAttention",
+    inputs=("qkv", "cu_seqlens"),
+    attributes=FUSED_QKV_ATTENTION.attributes,
+    int8_attributes=FUSED_QKV_ATTENTION.int8_attributes,
+    io_scales=FUSED_QKV_ATTENTION.io_scales,
+    reference=fused_packed_qkv_attention,
+)
 
 FUSED_OPS = {op.name: op for op in (FUSED_EMBED_LAYER_NORM, FUSED_QKV_ATTENTION, FUSED_SKIP_LAYER_NORM, FUSED_BIAS_GELU)}
+"""What the rewrite stage makes."""
+PLUGIN_OPS = FUSED_OPS | {FUSED_PACKED_QKV_ATTENTION.name: FUSED_PACKED_QKV_ATTENTION}
+"""What there is a plugin for; the packed attention is made by `--packed`, from FusedQkvAttention."""

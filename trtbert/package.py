@@ -90,8 +90,25 @@ class Lowering(_Record):
     node: str
     op: str
     lowering: str
+    reason: str | None = None
+    """Why no plugin takes it, where plugins were asked for."""
     milliseconds: dict[str, float] = Field(default_factory=dict)
     """Measured time of each candidate on the building machine, empty where nothing was measured."""
+
+
+class PluginLibrary(_Record):
+    """The library that computes the plugins of an engine; its file is in the package."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+class Packing(_Record):
+    """Of an engine that computes no padding inside the encoder."""
+
+    takes_left_padding: bool
+    """False where the head reads a fixed position, such as the first token: that has to be one then."""
 
 
 class Unfused(_Record):
@@ -185,6 +202,9 @@ class Manifest(_Record):
     fusions: dict[str, int]
     unfused: tuple[Unfused, ...] = ()
     lowerings: tuple[Lowering, ...] = ()
+    plugins: PluginLibrary | None = None
+    """None where no node is a plugin, and in a build kit that holds the library's sources instead."""
+    packing: Packing | None = None
     raced: dict[str, dict[str, float]] = Field(default_factory=dict)
     """Milliseconds of the runtimes that were timed for `--runtime auto`, by the shape of the batch; empty where there was no choice."""
     quantization: Quantization | None = None
@@ -225,6 +245,10 @@ class Package:
     @property
     def target(self) -> str:
         return self.manifest.target
+
+    @property
+    def plugins(self) -> PluginLibrary | None:
+        return self.manifest.plugins
 
     @property
     def versions(self) -> dict[str, str]:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from trtbert.builders import targets
-from trtbert.config import CompileConfig, Precision, Runtime
+from trtbert.builders import plugin_library, targets
+from trtbert.builders.packing import check_packable
+from trtbert.builders.plugins import PLUGIN
+from trtbert.config import CompileConfig, LoweringName, Precision, Runtime
 from trtbert.data import read_texts
 from trtbert.engines import HALF, Prepared, build_engine, finish_kit
 from trtbert.errors import InputError
@@ -20,7 +22,7 @@ from trtbert.precision import convert
 from trtbert.quantization import Progress, Quantized, quantize
 from trtbert.rewrite import rewrite
 from trtbert.runtime import open_runtime
-from trtbert.verification import verification_batches
+from trtbert.verification import starts_with_padding, verification_batches
 from trtbert.verifier import Verifier
 from trtbert.verify import Feeds
 from trtbert.version import __version__
@@ -37,6 +39,7 @@ class _Job:
     config: CompileConfig
     runtime: Runtime
     precision: Precision
+    lowering: LoweringName
     folder: Path
     scratch: Path
     dump: Path | None
@@ -66,9 +69,13 @@ def compile(
     target is missing, the MissingRuntimeError names the build kit that was written beside `output`.
     """
     config, output = config or CompileConfig(), Path(output)
-    runtime, precision = targets.resolve(config.target, config.runtime, config.precision)
+    runtime, precision, lowering = targets.resolve(
+        config.target, config.runtime, config.precision, config.lowering, is_packed=config.packed
+    )
     if runtime != "tensorrt":  # which needs its GPU only for the last step; without it the rest becomes a build kit
         targets.check_available(config.target, runtime)
+    if lowering == PLUGIN:
+        plugin_library.check_obtainable(config.target)
     if config.calibration_data is not None:  # before minutes of other work
         read_texts(config.calibration_data, column=config.text_column)
     if dump is not None:
@@ -80,6 +87,7 @@ def compile(
                 config=config,
                 runtime=runtime,
                 precision=precision,
+                lowering=lowering,
                 folder=folder,
                 scratch=Path(scratch),
                 dump=dump,
@@ -132,6 +140,8 @@ def _prepare(job: _Job) -> Prepared:
     rewritten = rewrite(model, architecture=facts.architecture, num_layers=facts.num_layers, allow_unfused=config.allow_unfused)
     model, notes = rewritten.model, tuple[str, ...]()
     verifier.check("rewrite", model)
+    if config.packed:
+        check_packable(model, config.target, facts.tokenizer)
     quantization: Quantization | None = None
     if precision == "int8":
         job.on_stage("calibrate")
@@ -166,7 +176,7 @@ def _prepare(job: _Job) -> Prepared:
         ),
         files={},
     )
-    return Prepared(model=model, manifest=manifest, verifier=verifier)
+    return Prepared(model=model, manifest=manifest, lowering=job.lowering, is_packed=config.packed, verifier=verifier)
 
 
 def _quantize(job: _Job, model: ir.Model, facts: ModelFacts, source_sha256: str) -> Quantized:
@@ -212,7 +222,9 @@ def verify_package(
 
 
 def _fits(feeds: Feeds, manifest: Manifest) -> bool:
-    """Whether a profile of the engine takes the batch; an engine without profiles takes all."""
+    """Whether a profile of the engine takes the batch, and packing does not change it; an engine without profiles takes all shapes."""
+    if manifest.packing is not None and not manifest.packing.takes_left_padding and starts_with_padding(feeds):
+        return False
     batch, length = next(iter(feeds.values())).shape
     return not manifest.profiles or any(
         p.batch_size.min <= batch <= p.batch_size.max and (p.seq_len is None or p.seq_len.min <= length <= p.seq_len.max)

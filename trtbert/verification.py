@@ -63,5 +63,11 @@ def _with_empty_row(feeds: Feeds) -> Feeds:
     return feeds | {ATTENTION_MASK: mask}
 
 
+def starts_with_padding(feeds: Feeds) -> bool:
+    """Whether the first position of a text that has tokens is none."""
+    mask: npt.NDArray[np.int32] = feeds[ATTENTION_MASK]
+    return bool(((mask[:, 0] == 0) & (mask != 0).any(1)).any())
+
+
 def num_texts(batches: Sequence[Feeds]) -> int:
     return sum(len(feeds[INPUT_IDS]) for feeds in batches)

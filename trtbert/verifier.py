@@ -48,6 +48,12 @@ class Verifier:
         for file in self.scratch.iterdir():
             file.unlink()
 
+    def leave_out(self, is_left_out: Callable[[Feeds], bool]) -> None:
+        """Compare the stages to come on the other batches only."""
+        kept = [index for index, feeds in enumerate(self.batches) if not is_left_out(feeds)]
+        self.batches, self.expected = [self.batches[i] for i in kept], [self.expected[i] for i in kept]
+        self.quantized = None if self.quantized is None else [self.quantized[i] for i in kept]
+
     def check_runner(self, stage: str, run: Callable[[Feeds], Feeds], *, precision: Precision) -> None:
         """The same for what `run` runs."""
         limits = verify.LIMITS[precision]

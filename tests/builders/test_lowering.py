@@ -209,7 +209,7 @@ def test_masks_are_made_once_for_all_layers(lowering: str, has_bias: bool) -> No
 @pytest.mark.parametrize("has_bias", [False, True])
 def test_tensorrt_attention_in_half_precision(has_bias: bool) -> None:
     model = fused_encoder(Encoder(heads=(2, 2), dtype=ir.DataType.FLOAT16, has_relative_bias=has_bias))
-    lowered, records = lower_for_tensorrt(model)
+    lowered, records = lower_for_tensorrt(model, "sm80")
     assert ops(lowered)["Attention"] == 2 and not any(node.domain for node in lowered.graph)
     assert Counter(r.lowering for r in records) == {"Attention": 2, BODY: 7}
     inputs: Feeds = {**feeds(3, 11)}

@@ -21,16 +21,16 @@ def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "target,expected",
     [
-        ("cpu", ("onnxruntime", "fp32")),
-        ("cuda", ("onnxruntime", "fp16")),
-        ("sm70", ("tensorrt", "fp16")),
-        ("sm75", ("tensorrt-rtx", "fp16")),
-        ("sm120", ("tensorrt-rtx", "fp16")),
-        ("sm90", ("tensorrt", "fp16")),
-        ("sm100", ("tensorrt", "fp16")),
+        ("cpu", ("onnxruntime", "fp32", "native")),
+        ("cuda", ("onnxruntime", "fp16", "native")),
+        ("sm70", ("tensorrt", "fp16", "plugin")),
+        ("sm75", ("tensorrt-rtx", "fp16", "native")),
+        ("sm120", ("tensorrt-rtx", "fp16", "native")),
+        ("sm90", ("tensorrt", "fp16", "native")),
+        ("sm100", ("tensorrt", "fp16", "native")),
     ],
 )
-def test_auto(target: targets.Target, expected: tuple[str, str]) -> None:
+def test_auto(target: targets.Target, expected: tuple[str, str, str]) -> None:
     assert resolve(target) == expected
 
 
@@ -67,18 +67,18 @@ def test_nonsense_is_refused(target: targets.Target, runtime: targets.Runtime, p
 @pytest.mark.parametrize("target", ["sm80", "sm86", "sm89", "sm120"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
 def test_rtx_takes_every_precision_from_ampere_on(target: targets.Target, precision: targets.Precision) -> None:
-    assert resolve(target, "auto", precision) == ("tensorrt-rtx", precision)
+    assert resolve(target, "auto", precision) == ("tensorrt-rtx", precision, "native")
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_what_a_cpu_takes(runtime: targets.Runtime, precision: targets.Precision) -> None:
-    assert resolve("cpu", runtime, precision) == (runtime, precision)
+    assert resolve("cpu", runtime, precision) == (runtime, precision, "native")
 
 
 def test_int8_from_turing_on() -> None:
-    assert resolve("sm75", "auto", "int8") == ("tensorrt-rtx", "int8")
-    assert resolve("sm90", "auto", "int8") == ("tensorrt", "int8")
+    assert resolve("sm75", "auto", "int8") == ("tensorrt-rtx", "int8", "native")
+    assert resolve("sm90", "auto", "int8") == ("tensorrt", "int8", "native")
 
 
 def test_a_missing_wheel_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,3 +114,33 @@ def test_checking_imports_nothing_heavy() -> None:
     heavy += ["tensorrt", "tensorrt_rtx", "polygraphy"]
     code = f"import sys, trtbert.builders.targets; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("target", ["sm70", "sm75", "sm80", "sm86", "sm89", "sm90", "sm100", "sm120"])
+def test_plugins_are_tensorrts(target: targets.Target) -> None:
+    assert resolve(target, lowering="plugin") == ("tensorrt", "fp16", "plugin")
+    assert resolve(target, "tensorrt", lowering="plugin", is_packed=True) == ("tensorrt", "fp16", "plugin")
+    assert resolve(target, "tensorrt", lowering="native") == ("tensorrt", "fp16", "native")
+
+
+@pytest.mark.parametrize(
+    ("target", "runtime", "reason"),
+    [
+        ("sm75", "tensorrt-rtx", "TensorRT-RTX does not support plugins; use --runtime tensorrt"),
+        ("cpu", "auto", "onnxruntime does not load TensorRT's plugins; leave --lowering out, or use a target such as sm75 with"),
+        ("cpu", "openvino", "openvino does not load TensorRT's plugins"),
+        ("cuda", "auto", "onnxruntime does not load TensorRT's plugins"),
+    ],
+)
+def test_plugins_elsewhere_are_refused(target: targets.Target, runtime: targets.Runtime, reason: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"--target {target} --runtime .* --lowering plugin: {reason}"):
+        resolve(target, runtime, lowering="plugin")
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda", "sm75", "sm90"])
+def test_packing_needs_plugins(target: targets.Target) -> None:
+    with pytest.raises(UnsupportedError, match="--packed: only the plugins compute attention without padding; use --packed with --runtime"):
+        resolve(target, is_packed=True)
+    with pytest.raises(UnsupportedError, match="--lowering native --packed: only the plugins"):
+        resolve("sm70", lowering="native", is_packed=True)
+    assert resolve("sm70", is_packed=True) == ("tensorrt", "fp16", "plugin")

@@ -34,7 +34,8 @@ def _logs_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def lowered(folder: Path, precision: Precision, *, has_relative_bias: bool = False) -> Path:
-    model, records = lower_for_tensorrt(fused_encoder(Encoder(heads=(2, 2), dtype=DTYPE[precision], has_relative_bias=has_relative_bias)))
+    encoder = Encoder(heads=(2, 2), dtype=DTYPE[precision], has_relative_bias=has_relative_bias)
+    model, records = lower_for_tensorrt(fused_encoder(encoder), "sm80")
     assert sum(record.lowering == "Attention" for record in records) == (0 if precision == "fp32" else 2)
     ir.save(model, folder / "lowered.onnx")
     return folder / "lowered.onnx"

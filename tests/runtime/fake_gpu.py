@@ -141,9 +141,16 @@ class FakeTrt:
 
     def __init__(self, engine: FakeEngine) -> None:
         self.engine = engine
+        self.loaded: list[str] = []
+        """The plugin libraries, and "plan" for a plan that was deserialised."""
 
     def Runtime(self, logger: Logger) -> Any:
-        return SimpleNamespace(deserialize_cuda_engine=lambda plan: self.engine if plan == b"plan" else None)
+        registry = SimpleNamespace(load_library=lambda path: self.loaded.append(path) or object())
+        return SimpleNamespace(deserialize_cuda_engine=self._deserialize, get_plugin_registry=lambda: registry)
+
+    def _deserialize(self, plan: bytes) -> FakeEngine | None:
+        self.loaded.append("plan")
+        return self.engine if plan == b"plan" else None
 
     def nptype(self, dtype: str) -> Any:
         return np.dtype(dtype)

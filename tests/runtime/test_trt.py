@@ -22,6 +22,7 @@ class Engine:
     target: str = "sm75"
     compute_capability: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    plugins: Any = None
 
 
 def test_a_runtime_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

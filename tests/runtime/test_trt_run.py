@@ -2,16 +2,19 @@
 
 import importlib
 import inspect
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.plugin_libraries import make_library
 from tests.runtime.fake_gpu import FakeContext, FakeCuda, FakeEngine, FakeTrt, write_plan
 from tests.runtime.test_trt import Engine
 from trtbert.errors import InputError, PackageError, UnsupportedError
 from trtbert.runtime import trt
+from trtbert.runtime.plugins import LIBRARY, sha256_of
 
 PROFILES = [((1, 1), (1, 512)), ((2, 1), (64, 128))]
 
@@ -23,6 +26,13 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     modules: dict[str, Any] = {"cuda.bindings.runtime": fake, "tensorrt_rtx": FakeTrt(engine)}
     monkeypatch.setattr(trt, "import_module", lambda name: modules.get(name) or importlib.import_module(name))
     return fake
+
+
+@dataclass(frozen=True)
+class Library:
+    sha256: str
+    name: str = LIBRARY
+    version: str = "1.2.3"
 
 
 def open_engine(folder: Path, **fields: Any) -> trt.TrtRuntime:
@@ -54,6 +64,21 @@ def test_numpy_in_and_out(cuda: FakeCuda, tmp_path: Path) -> None:
     mallocs = [call for call in cuda.calls if call.startswith("malloc")]
     assert mallocs == ["malloc 1200", "malloc 1200", "malloc 12", "malloc 32768", "malloc 32768", "malloc 768"]
     assert len(cuda.memory) == 3
+
+
+def test_plugins_are_loaded_before_the_engine(cuda: FakeCuda, tmp_path: Path) -> None:
+    library = make_library(tmp_path)
+    open_engine(tmp_path, plugins=Library(sha256_of(library)))
+    assert trt.import_module("tensorrt_rtx").loaded == [str(library), "plan"]
+    open_engine(tmp_path)
+    assert trt.import_module("tensorrt_rtx").loaded == [str(library), "plan", "plan"], "plugins are loaded for an engine without any"
+
+
+def test_an_engine_with_other_plugins_is_not_loaded(cuda: FakeCuda, tmp_path: Path) -> None:
+    make_library(tmp_path)
+    with pytest.raises(PackageError, match=r"is not the libtrtbert_plugins\.so 1\.2\.3 that the engine was built with"):
+        open_engine(tmp_path, plugins=Library("0" * 64))
+    assert trt.import_module("tensorrt_rtx").loaded == []
 
 
 def test_results_live_on_after_the_next_run(cuda: FakeCuda, tmp_path: Path) -> None:
@@ -112,4 +137,5 @@ def test_the_stand_ins_have_only_what_is_really_there() -> None:
         assert all(hasattr(owner, name) for name in vars(kind))
     assert hasattr(tensorrt.IExecutionContext, "active_optimization_profile")
     assert hasattr(tensorrt.ICudaEngine, "num_optimization_profiles")
-    assert hasattr(tensorrt.Runtime, "deserialize_cuda_engine")
+    assert hasattr(tensorrt.Runtime, "deserialize_cuda_engine") and hasattr(tensorrt.Runtime, "get_plugin_registry")
+    assert hasattr(tensorrt.IPluginRegistry, "load_library")

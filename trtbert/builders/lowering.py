@@ -1,6 +1,6 @@
 """Turn the fused nodes of a model into the nodes that a runtime runs fastest: native ones, or their inlined bodies."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 from onnx_ir.passes.common import (
@@ -13,6 +13,7 @@ from onnx_ir.passes.common import (
 
 from trtbert.builders import attention, native
 from trtbert.builders.site import CONTRIB, Site
+from trtbert.config import Target
 from trtbert.ops import DOMAIN
 from trtbert.package import Lowering
 
@@ -24,6 +25,9 @@ Replace = Callable[[Site], ir.Value | None]
 
 Lowerings = Mapping[str, Mapping[str, Replace]]
 """The native lowerings of each fused op, by the name of the op that does the work."""
+
+Shared = dict[tuple[object, ...], ir.Value]
+"""What several nodes of a model use, by what it is."""
 
 ORT: Lowerings = {
     "FusedQkvAttention": {
@@ -60,21 +64,42 @@ def lower(model: ir.Model, lowerings: Lowerings, choice: Mapping[str, str]) -> t
     The weights are shared with `model`, which stays as it is.
     """
     lowered = model.clone()
-    shared: dict[tuple[object, ...], ir.Value] = {}
+    shared: Shared = {}
+    natives = {op: {name: lowerings[op][name]} for op, name in choice.items() if name != BODY}
     records = []
-    for node in [node for node in lowered.graph if node.domain == DOMAIN]:
-        name = choice.get(node.op_type, BODY)
-        is_native = name != BODY and _replace(lowered.graph, node, lowerings[node.op_type][name], shared)
-        records.append(Lowering(node=node.name or "", op=node.op_type, lowering=name if is_native else BODY))
+    for node in fused_nodes(lowered):
+        records.append(Lowering(node=node.name or "", op=node.op_type, lowering=lower_node(lowered.graph, node, natives, shared)))
     lowered.graph.opset_imports[CONTRIB] = 1
-    for tidy in TIDY:
-        tidy()(lowered)
+    tidy(lowered)
     return lowered, tuple(records)
 
 
-def lower_for_tensorrt(model: ir.Model) -> tuple[ir.Model, tuple[Lowering, ...]]:
+def lower_for_tensorrt(model: ir.Model, target: Target) -> tuple[ir.Model, tuple[Lowering, ...]]:
     """Attention as the standard op in half precision, everything else as its body; no fused node is left."""
-    return lower(model, TENSORRT, {"FusedQkvAttention": "Attention"})
+    return lower(model, TENSORRT, {op: name for op, names in natives_of(target).items() for name in names})
+
+
+def natives_of(target: Target) -> Lowerings:
+    """What `target`'s TensorRT has native ops for: the parsers of Volta's, up to 10.4, do not know Attention."""
+    return {} if target == "sm70" else TENSORRT
+
+
+def fused_nodes(model: ir.Model) -> Sequence[ir.Node]:
+    return [node for node in model.graph if node.domain == DOMAIN]
+
+
+def lower_node(graph: ir.Graph, node: ir.Node, lowerings: Lowerings, shared: Shared) -> str:
+    """Put the first native lowering that fits in place of the node, and give its name; BODY, and nothing done, where none does."""
+    for name, replace in lowerings.get(node.op_type, {}).items():
+        if _replace(graph, node, replace, shared):
+            return name
+    return BODY
+
+
+def tidy(model: ir.Model) -> None:
+    """Inline the bodies of the fused nodes that are left, and remove what nobody needs any more."""
+    for tidy_pass in TIDY:
+        tidy_pass()(model)
 
 
 def with_query_axis(model: ir.Model) -> ir.Model:
@@ -96,7 +121,7 @@ def with_query_axis(model: ir.Model) -> ir.Model:
     return copy
 
 
-def _replace(graph: ir.Graph, node: ir.Node, replace: Replace, shared: dict[tuple[object, ...], ir.Value]) -> bool:
+def _replace(graph: ir.Graph, node: ir.Node, replace: Replace, shared: Shared) -> bool:
     site = Site(node=node, tape=ir.tape.Tape(), shared=shared)
     value = replace(site)
     if value is None:

@@ -129,6 +129,7 @@ class _Engine:
     target: str = "cpu"
     versions: Mapping[str, str] = field(default_factory=dict)
     compute_capability: str | None = None
+    plugins: None = None
 
 
 def _run_in_this_process() -> None:

@@ -5,7 +5,7 @@ import importlib.util
 from collections.abc import Sequence
 from typing import Literal
 
-from trtbert.config import Precision, Profile, Range, Runtime, Target
+from trtbert.config import LoweringName, Precision, Profile, Range, Runtime, Target
 from trtbert.errors import ConfigError, MissingRuntimeError, UnsupportedError
 
 RTX_TARGETS: tuple[Target, ...] = ("sm75", "sm80", "sm86", "sm89", "sm120")
@@ -20,26 +20,42 @@ MODULES: dict[Runtime, str] = {
 
 
 def resolve(
-    target: Target, runtime: Runtime | Literal["auto"] = "auto", precision: Precision | Literal["auto"] = "auto"
-) -> tuple[Runtime, Precision]:
+    target: Target,
+    runtime: Runtime | Literal["auto"] = "auto",
+    precision: Precision | Literal["auto"] = "auto",
+    lowering: LoweringName | Literal["auto"] = "auto",
+    *,
+    is_packed: bool = False,
+) -> tuple[Runtime, Precision, LoweringName]:
     """What `auto` means for `target`; raises UnsupportedError for a combination that cannot work.
 
     A CPU gets ONNX Runtime: whether OpenVINO is faster is measured later, on the engines. A GPU gets TensorRT where it is installed
-    and this machine has that GPU, else TensorRT-RTX where it supports the target.
+    and this machine has that GPU, or where plugins are asked for, else TensorRT-RTX where it supports the target.
     """
     if runtime == "auto":
-        runtime = _runtime(target)
+        runtime = "tensorrt" if lowering == "plugin" and target not in ("cpu", "cuda") else _runtime(target)
     if precision == "auto":
         precision = "fp32" if target == "cpu" else "fp16"
-    check_combination(target, runtime, precision)
-    return runtime, precision
+    if lowering == "auto":
+        lowering = "plugin" if target == "sm70" and runtime == "tensorrt" else "native"
+    check_combination(target, runtime, precision, lowering, is_packed=is_packed)
+    return runtime, precision, lowering
 
 
-def check_combination(target: Target, runtime: Runtime, precision: Precision) -> None:
+def check_combination(
+    target: Target, runtime: Runtime, precision: Precision, lowering: LoweringName = "native", *, is_packed: bool = False
+) -> None:
     """Raise UnsupportedError, with the reason and what to do instead, for a combination that cannot work."""
     reason = _runtime_reason(target, runtime) or _precision_reason(target, runtime, precision)
     if reason is not None:
         raise UnsupportedError(f"--target {target} --runtime {runtime} --precision {precision}: {reason}")
+    if lowering == "plugin" and runtime != "tensorrt":
+        raise UnsupportedError(f"--target {target} --runtime {runtime} --lowering plugin: {_plugin_reason(runtime)}")
+    if is_packed and lowering != "plugin":
+        raise UnsupportedError(
+            f"--target {target} --runtime {runtime} --lowering {lowering} --packed: only the plugins compute attention without padding; "
+            "use --packed with --runtime tensorrt --lowering plugin"
+        )
 
 
 def check_available(target: Target, runtime: Runtime) -> None:
@@ -110,6 +126,12 @@ def _runtime_reason(target: Target, runtime: Runtime) -> str | None:
     if runtime == "tensorrt-rtx" and target not in RTX_TARGETS:
         return f"TensorRT-RTX supports {', '.join(RTX_TARGETS)} only; use --runtime tensorrt on such a GPU"
     return None
+
+
+def _plugin_reason(runtime: Runtime) -> str:
+    if runtime == "tensorrt-rtx":
+        return "TensorRT-RTX does not support plugins; use --runtime tensorrt"
+    return f"{runtime} does not load TensorRT's plugins; leave --lowering out, or use a target such as sm75 with --runtime tensorrt"
 
 
 def _precision_reason(target: Target, runtime: Runtime, precision: Precision) -> str | None:

@@ -22,6 +22,7 @@ from trtbert.builders.failure import build_error
 from trtbert.builders.targets import MODULES, check_available, check_combination, resolve_profiles
 from trtbert.config import Precision, Profile, Runtime, Target
 from trtbert.errors import UnsupportedError
+from trtbert.runtime.plugins import load_library
 
 _PR_SET_PDEATHSIG = 1
 
@@ -36,9 +37,19 @@ class BuiltTrt:
 
 
 def build(
-    onnx: Path, output: Path, *, runtime: Runtime, target: Target, precision: Precision, profiles: tuple[Profile, ...], max_length: int
+    onnx: Path,
+    output: Path,
+    *,
+    runtime: Runtime,
+    target: Target,
+    precision: Precision,
+    profiles: tuple[Profile, ...],
+    max_length: int,
+    plugins: Path | None = None,
 ) -> BuiltTrt:
     """Build the strongly typed graph in `onnx`, whose inputs are all [batch, sequence], into the engine `output`.
+
+    `plugins` is the library that computes its plugin nodes.
 
     Raises UnsupportedError for a combination or graph that TensorRT refuses or dies of, MissingRuntimeError where the wheel or
     the GPU is missing, InputError where the disk is full. The log stays, also after a failure; nothing else does.
@@ -56,6 +67,7 @@ def build(
             "result": str(result.absolute()),
             "runtime": runtime,
             "capability": int(target.removeprefix("sm")),
+            "plugins": None if plugins is None else str(plugins.absolute()),
             "profiles": [_shapes(profile) for profile in resolve_profiles(profiles, max_length)],
         }
         child = subprocess.run(
@@ -69,11 +81,13 @@ def build(
 
 
 def _build_in_this_process(request: dict[str, Any]) -> None:
-    """The child half: parse, build, write the plan and then the result."""
+    """The child half: load the plugins, parse, build, write the plan and then the result."""
     from polygraphy.backend.trt import Profile as Shapes
     from polygraphy.backend.trt import engine_bytes_from_network, network_from_onnx_path
 
     trt = importlib.import_module(MODULES[request["runtime"]])
+    if request["plugins"] is not None:
+        load_library(trt.get_plugin_registry(), Path(request["plugins"]))
     is_typed_by_flag = hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")  # from 11.0 on every network is
     builder, network, parser = network_from_onnx_path(request["onnx"], strongly_typed=is_typed_by_flag)
     names = [network.get_input(i).name for i in range(network.num_inputs)]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trtbert.errors import UnsupportedError
+from trtbert.runtime.plugins import LibraryFacts
 
 Array = npt.NDArray[Any]
 
@@ -53,6 +54,9 @@ class Engine(Protocol):
 
     @property
     def compute_capability(self) -> str | None: ...
+
+    @property
+    def plugins(self) -> LibraryFacts | None: ...
 
 
 def open_runtime(engine: Engine, *, threads: int | None = None) -> Runtime:

@@ -11,6 +11,7 @@ import numpy as np
 
 from trtbert.errors import InputError, MissingRuntimeError, PackageError, UnsupportedError
 from trtbert.runtime import Array, Engine, Tensor
+from trtbert.runtime.plugins import checked_library, load_library
 
 if TYPE_CHECKING:
     import tensorrt
@@ -27,12 +28,13 @@ class TrtRuntime:
     """One engine with one execution context on the current CUDA device."""
 
     def __init__(self, engine: Engine) -> None:
-        """Raises MissingRuntimeError without TensorRT, cuda-python or a GPU, UnsupportedError when the engine was built for others."""
+        """Raises MissingRuntimeError without TensorRT, cuda-python, a GPU or the plugins, UnsupportedError for an engine of others."""
         trt = import_runtime(engine.runtime)
         check_version(engine.runtime, engine.versions.get(engine.runtime), trt.__version__)
+        plugins = None if engine.plugins is None else checked_library(engine.plugins, engine.target, engine.engine_path.parent)
         self._device = _Device()
         check_compute_capability(engine.compute_capability or engine.target, self._device.compute_capability())
-        self._engine = _deserialize(trt, engine.engine_path)
+        self._engine = _deserialize(trt, engine.engine_path, plugins)
         self._context = self._engine.create_execution_context()
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         is_input = {name: self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT for name in names}
@@ -231,8 +233,11 @@ def _num_bytes(view: Any) -> int:
     return int(np.prod(view.shape)) * int(np.dtype(view.dtype).itemsize)
 
 
-def _deserialize(trt: ModuleType, path: Path) -> "tensorrt.ICudaEngine":
+def _deserialize(trt: ModuleType, path: Path, plugins: Path | None) -> "tensorrt.ICudaEngine":
+    """The engine; its plugins are in the registry of its own TensorRT runtime, so that engines of two libraries can be loaded at once."""
     runtime: tensorrt.Runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
+    if plugins is not None:
+        load_library(runtime.get_plugin_registry(), plugins)
     engine = runtime.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
         raise PackageError(f"TensorRT {trt.__version__} refused the engine {path}; its message is in the log. Compile the package again.")
