@@ -3,17 +3,30 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-gpu lint clean
 
 demo: .venv/installed
 	$(BIN)/python benchmarks/demo.py
 
+# The tests of the plugins look at what compilers make of them; without these two some skip, and say so.
 test: .venv/installed
+	-plugins/scripts/install-sm70-toolchain build/sm70-toolchain
+	-plugins/scripts/fetch-sass-tools build/sass-tools
 	$(BIN)/python -m pytest
+
+# What no machine without a GPU can show: plugins/README.md says what it needs.
+test-gpu: export TRTBERT_TEST_DEVICE := gpu
+test-gpu: .venv/installed
+	$(BIN)/python -m tests.gpu.preflight
+	$(BIN)/python -m tests.gpu.library
+	$(BIN)/python -m pytest --numprocesses=0 tests/plugins
+	$(BIN)/python -m pytest --numprocesses=0 -m gpu tests/gpu
+	$(BIN)/python benchmarks/plugins.py
 
 lint: .venv/linters
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	git ls-files '*.cu' '*.cuh' '*.h' '*.cpp' | xargs $(BIN)/clang-format --dry-run -Werror
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -28,4 +41,4 @@ lint: .venv/linters
 	touch $@
 
 clean:
-	rm -rf .venv demo-output
+	rm -rf .venv build demo-output

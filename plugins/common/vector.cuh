@@ -101,9 +101,9 @@ __device__ inline int8_t quantized(float x, float scale) {
   return to_int8(x, scale);
 }
 
-// The elements that a kernel moves at once: 16 bytes of the narrower type, 8 of INT8, since more do not fit the registers.
-template <typename In, typename Out>
-constexpr int kFullVector = (sizeof(In) < sizeof(Out) ? sizeof(In) : sizeof(Out)) == 4 ? 4 : 8;
+// The elements that a kernel moves at once: 16 bytes of its floats.
+template <typename T>
+constexpr int kFullVector = 16 / sizeof(T);
 
 // Whether 16-byte accesses are allowed at every pointer; null is.
 template <typename... Pointers>

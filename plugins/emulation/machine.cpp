@@ -8,17 +8,15 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
-#if defined(__SANITIZE_THREAD__)
+// This file itself is never instrumented: what it does for all threads is no part of what they do.
+#if defined(TRTBERT_THREAD_SANITIZER)
 #include <sanitizer/tsan_interface.h>
-#define UNINSTRUMENTED __attribute__((no_sanitize_thread, noinline))
 #else
-#define UNINSTRUMENTED __attribute__((noinline))
 inline void* __tsan_create_fiber(unsigned) { return nullptr; }
 inline void* __tsan_get_current_fiber() { return nullptr; }
 inline void __tsan_destroy_fiber(void*) {}
@@ -43,6 +41,7 @@ namespace emulation {
 namespace {
 
 constexpr size_t kStackBytes = 256 * 1024;
+constexpr int kPoison = 0xFF;  // NaN in every float type
 constexpr unsigned kNoSwitchSync = 1;  // of ThreadSanitizer: a switch of fibers orders nothing
 
 enum class State { kReady, kAtBarrier, kAtCollective, kDone };
@@ -56,11 +55,54 @@ struct Fiber {
   char const* site = "";
 };
 
+// Orders what is before and after a meeting of threads, for ThreadSanitizer. Its two addresses are apart, so that what a thread does
+// after the meeting, on its way to the next, is not ordered with what others do that leave later.
+struct Meeting {
+  char arrivals = 0;
+  char departures = 0;
+
+  void arrive() { __tsan_release(&arrivals); }
+  void complete() {
+    __tsan_acquire(&arrivals);
+    __tsan_release(&departures);
+  }
+  void leave() { __tsan_acquire(&departures); }
+};
+
 struct Warp {
+  Meeting meetings[2];  // in turn: the first lanes arrive at the next before the last have left this one
+  unsigned turn = 0;
   unsigned arrived = 0;
   unsigned mask = 0;
   char const* operation = "";
   void* deposits[kWarpSize] = {};
+};
+
+// The threads that may run, in a ring as long as there are threads: nothing is allocated while they run.
+class Ready {
+ public:
+  void reset(size_t capacity) {
+    ring_.assign(capacity, nullptr);
+    first_ = size_ = 0;
+  }
+  bool is_empty() const { return size_ == 0; }
+  void push(Fiber* fiber) { at(size_++) = fiber; }
+  Fiber* pop_first() {
+    Fiber* fiber = at(0);
+    first_ = (first_ + 1) % ring_.size();
+    --size_;
+    return fiber;
+  }
+  Fiber* pop_last() { return at(--size_); }
+  Fiber* pop_any(uint64_t number) {
+    std::swap(at(number % size_), at(size_ - 1));
+    return pop_last();
+  }
+
+ private:
+  Fiber*& at(size_t i) { return ring_[(first_ + i) % ring_.size()]; }
+  std::vector<Fiber*> ring_;
+  size_t first_ = 0, size_ = 0;
 };
 
 struct Free {
@@ -77,7 +119,7 @@ struct Machine {
   uint3 block_index{};
   std::vector<Fiber> fibers;
   std::vector<Warp> warps;
-  std::deque<Fiber*> ready;
+  Ready ready;
   std::map<void const*, Shared> shared;
   Fiber* current = nullptr;
   void* scheduler_stack = nullptr;
@@ -85,8 +127,8 @@ struct Machine {
   std::function<void()> const* body = nullptr;
   Schedule schedule = Schedule::kInOrder;
   uint64_t seed = 1;
-  char barrier_order = 0;  // its address orders what is before and after a barrier, for ThreadSanitizer
-  char block_order = 0;
+  Meeting barrier;
+  Meeting start, end;  // of a block
 };
 
 Machine machine;
@@ -98,39 +140,44 @@ uint64_t random_number() {
   return machine.seed;
 }
 
-UNINSTRUMENTED void to_scheduler() {
+__attribute__((noinline)) void to_scheduler() {
   Fiber* self = machine.current;
   __tsan_switch_to_fiber(machine.scheduler_tsan, kNoSwitchSync);
   emulation_switch(&self->stack_pointer, machine.scheduler_stack);
 }
 
-UNINSTRUMENTED void run(Fiber* fiber) {
+__attribute__((noinline)) void run(Fiber* fiber) {
   machine.current = fiber;
   __tsan_switch_to_fiber(fiber->tsan, kNoSwitchSync);
   emulation_switch(&machine.scheduler_stack, fiber->stack_pointer);
   machine.current = nullptr;
 }
 
-UNINSTRUMENTED void fiber_main() {
+__attribute__((noinline)) void fiber_main() {
+  machine.start.leave();
   (*machine.body)();
   machine.current->state = State::kDone;
-  __tsan_release(&machine.block_order);
+  machine.end.arrive();
   to_scheduler();
   fail("a finished thread was resumed");
 }
 
 void make_ready(Fiber* fiber) {
   fiber->state = State::kReady;
-  machine.ready.push_back(fiber);
+  machine.ready.push(fiber);
 }
 
 void prepare_stacks(size_t count) {
   if (machine.fibers.size() == count) return;
-  for (Fiber& fiber : machine.fibers) munmap(fiber.stack, kStackBytes);
+  for (Fiber& fiber : machine.fibers) {
+    munmap(fiber.stack, kStackBytes);
+    __tsan_destroy_fiber(fiber.tsan);
+  }
   machine.fibers.assign(count, Fiber{});
   for (Fiber& fiber : machine.fibers) {
     fiber.stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (fiber.stack == MAP_FAILED) fail("no memory for the stacks of a block");
+    fiber.tsan = __tsan_create_fiber(0);
   }
 }
 
@@ -142,7 +189,6 @@ void start(Fiber& fiber, unsigned linear) {
   *--top = reinterpret_cast<void*>(fiber_main);
   for (int saved_register = 0; saved_register < 6; ++saved_register) *--top = nullptr;
   fiber.stack_pointer = top;
-  fiber.tsan = __tsan_create_fiber(0);
 }
 
 void make_all_ready() {
@@ -152,12 +198,14 @@ void make_all_ready() {
 }
 
 Fiber* next_ready() {
-  std::deque<Fiber*>& ready = machine.ready;
-  if (machine.schedule == Schedule::kRandom) std::swap(ready[random_number() % ready.size()], ready.back());
-  bool const is_last_first = machine.schedule == Schedule::kRandom || machine.schedule == Schedule::kDepthFirst;
-  Fiber* fiber = is_last_first ? ready.back() : ready.front();
-  is_last_first ? ready.pop_back() : ready.pop_front();
-  return fiber;
+  switch (machine.schedule) {
+    case Schedule::kRandom:
+      return machine.ready.pop_any(random_number());
+    case Schedule::kDepthFirst:
+      return machine.ready.pop_last();
+    default:
+      return machine.ready.pop_first();
+  }
 }
 
 // Every thread of the block waits at one barrier, or has ended (then true); anything else fails.
@@ -180,17 +228,18 @@ bool is_finished_at_barrier() {
 void run_block() {
   size_t const count = size_t{machine.block.x} * machine.block.y * machine.block.z;
   prepare_stacks(count);
+  machine.ready.reset(count);
   machine.warps.assign((count + kWarpSize - 1) / kWarpSize, Warp{});
   machine.scheduler_tsan = __tsan_get_current_fiber();
-  for (auto& [key, shared] : machine.shared) std::memset(shared.memory.get(), 0xFF, shared.bytes);  // NaN in every float type
+  for (auto& [key, shared] : machine.shared) std::memset(shared.memory.get(), kPoison, shared.bytes);
   for (size_t i = 0; i < count; ++i) start(machine.fibers[i], static_cast<unsigned>(i));
-  __tsan_release(&machine.block_order);
+  machine.start.complete();
   do {
     make_all_ready();
-    while (!machine.ready.empty()) run(next_ready());
+    while (!machine.ready.is_empty()) run(next_ready());
+    machine.barrier.complete();
   } while (!is_finished_at_barrier());
-  __tsan_acquire(&machine.block_order);
-  for (Fiber& fiber : machine.fibers) __tsan_destroy_fiber(fiber.tsan);
+  machine.end.complete();
 }
 
 }  // namespace
@@ -229,21 +278,33 @@ void launch(dim3 grid, dim3 block, std::function<void()> const& body) {
 void* shared(void const* key, size_t bytes, size_t alignment) {
   auto found = machine.shared.find(key);
   if (found == machine.shared.end()) {
-    size_t const boundary = std::max<size_t>(alignment, sizeof(void*));
+    // To ThreadSanitizer it is the scheduler that allocates: the thread that asks first is not to be ordered with the others.
+    __tsan_switch_to_fiber(machine.scheduler_tsan, kNoSwitchSync);
     void* memory = nullptr;
-    if (posix_memalign(&memory, boundary, bytes) != 0) fail("no memory for shared memory");
-    std::memset(memory, 0xFF, bytes);
+    if (posix_memalign(&memory, std::max<size_t>(alignment, sizeof(void*)), bytes) != 0) fail("no memory for shared memory");
+    std::memset(memory, kPoison, bytes);
     found = machine.shared.emplace(key, Shared{std::unique_ptr<void, Free>(memory), bytes}).first;
+    __tsan_release(&machine.shared);
+    __tsan_switch_to_fiber(machine.current->tsan, kNoSwitchSync);
   }
+  __tsan_acquire(&machine.shared);
   return found->second.memory.get();
+}
+
+bool is_shared(void const* pointer) {
+  auto const* byte = static_cast<char const*>(pointer);
+  return std::any_of(machine.shared.begin(), machine.shared.end(), [byte](auto const& entry) {
+    auto const* start = static_cast<char const*>(entry.second.memory.get());
+    return byte >= start && byte < start + entry.second.bytes;
+  });
 }
 
 void barrier(char const* site) {
   machine.current->state = State::kAtBarrier;
   machine.current->site = site;
-  __tsan_release(&machine.barrier_order);
+  machine.barrier.arrive();
   to_scheduler();
-  __tsan_acquire(&machine.barrier_order);
+  machine.barrier.leave();
 }
 
 void collective(unsigned mask, char const* operation, void* deposit, void (*work)(unsigned, void* const*)) {
@@ -259,17 +320,19 @@ void collective(unsigned mask, char const* operation, void* deposit, void (*work
   }
   warp.arrived |= 1u << lane;
   warp.deposits[lane] = deposit;
-  __tsan_release(&warp);
+  Meeting& meeting = warp.meetings[warp.turn];
+  meeting.arrive();
   if (warp.arrived != mask) {
     self->state = State::kAtCollective;
     to_scheduler();
-    __tsan_acquire(&warp);
+    meeting.leave();
     return;
   }
-  __tsan_acquire(&warp);
+  __tsan_acquire(&meeting.arrivals);
   work(mask, warp.deposits);
-  __tsan_release(&warp);
+  meeting.complete();
   warp.arrived = 0;
+  warp.turn ^= 1;
   unsigned const first = self->thread.warp() * kWarpSize;
   for (unsigned other = 0; other < kWarpSize; ++other) {
     if ((mask >> other & 1) != 0 && other != lane) make_ready(&machine.fibers[first + other]);

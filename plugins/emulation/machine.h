@@ -38,6 +38,9 @@ void launch(dim3 grid, dim3 block, std::function<void()> const& body);
 // The memory that all threads of the block which ask for the same key share: `bytes` long, poisoned when the block starts.
 void* shared(void const* key, size_t bytes, size_t alignment);
 
+// Whether `pointer` is into memory that `shared` gave.
+bool is_shared(void const* pointer);
+
 // __syncthreads(); `site` is where it stands in the source.
 void barrier(char const* site);
 

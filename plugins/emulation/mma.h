@@ -38,6 +38,7 @@ void fill_fragment(fragment<Use, M, N, K, T, Layout>& f, T const& value) {
 template <typename T>
 void check(T const* memory, unsigned leading) {
   if (reinterpret_cast<uintptr_t>(memory) % 32 != 0) emulation::fail("a wmma pointer is not aligned to 32 bytes");
+  if (!emulation::is_shared(memory)) emulation::fail("a wmma pointer is not in shared memory");
   if (leading * sizeof(T) % 16 != 0) emulation::fail("a wmma leading dimension is not a multiple of 16 bytes");
 }
 

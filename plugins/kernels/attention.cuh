@@ -65,19 +65,31 @@ __device__ inline unsigned kept_keys(QkvAttentionParams const& p, Tile const& ti
 }
 
 // Calls store(row, column, chunk) for each chunk of kRows x kColumns; chunks of rows that are not kept, and beyond the head, are 0.
-template <typename T, int kRows, int kColumns, typename IsKept, typename Store>
-__device__ void load_rows(QkvAttentionParams const& p, Tile const& tile, Part part, int first_row, IsKept&& is_kept, Store&& store) {
-  constexpr int kChunks = kColumns / kChunk;
+// The chunks of a row are neighbours in a warp, or those of a column (then kIsByColumn).
+template <bool kIsByColumn, typename T, int kRows, int kColumns, typename IsKept, typename Store>
+__device__ void load_chunks(QkvAttentionParams const& p, Tile const& tile, Part part, int first_row, IsKept&& is_kept, Store&& store) {
+  constexpr int kRowChunks = kColumns / kChunk;
   int const stride = 3 * p.num_heads * p.head_size;  // 64 rows of the largest are still an int
   T const* source = static_cast<T const*>(p.qkv) + (tile.first_token + first_row) * stride + (part * p.num_heads + blockIdx.y) * p.head_size;
 #pragma unroll 2  // more at once do not fit the registers
-  for (int step = 0; step < ceil_div(kRows * kChunks, kThreads); ++step) {
+  for (int step = 0; step < ceil_div(kRows * kRowChunks, kThreads); ++step) {
     int const chunk = step * kThreads + static_cast<int>(threadIdx.x);
-    if (kRows * kChunks % kThreads != 0 && chunk >= kRows * kChunks) break;
-    int const row = chunk / kChunks, column = chunk % kChunks * kChunk;
+    if (kRows * kRowChunks % kThreads != 0 && chunk >= kRows * kRowChunks) break;
+    int const row = kIsByColumn ? chunk % kRows : chunk / kRowChunks;
+    int const column = (kIsByColumn ? chunk / kRows : chunk % kRowChunks) * kChunk;
     bool const is_inside = column < p.head_size && is_kept(row);
     store(row, column, is_inside ? Vector<T, kChunk>::load(source + row * stride + column) : Vector<T, kChunk>::zero());
   }
+}
+
+template <typename T, int kRows, int kColumns, typename IsKept, typename Store>
+__device__ void load_rows(QkvAttentionParams const& p, Tile const& tile, Part part, int first_row, IsKept&& is_kept, Store&& store) {
+  load_chunks<false, T, kRows, kColumns>(p, tile, part, first_row, is_kept, store);
+}
+
+template <typename T, int kRows, int kColumns, typename IsKept, typename Store>
+__device__ void load_columns(QkvAttentionParams const& p, Tile const& tile, Part part, int first_row, IsKept&& is_kept, Store&& store) {
+  load_chunks<true, T, kRows, kColumns>(p, tile, part, first_row, is_kept, store);
 }
 
 // How the warps of a tensor-core kernel share a tile: kSplit warps have the same 16 queries, and each of them a part of the keys

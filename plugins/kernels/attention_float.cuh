@@ -11,10 +11,11 @@ constexpr int kKeysPerSum = 4;  // that are summed before they are added to the 
 
 template <int kHead>
 struct FloatShare {
-  static constexpr int kLanes = kHead > 32 ? 8 : 4;       // that share a query
+  static constexpr int kLanes = kHead > 32 && kHead % 32 == 0 ? 8 : 4;  // that share a query
   static constexpr int kQueries = kThreads / kLanes;      // of a block
   static constexpr int kSteps = kHead / (4 * kLanes);     // a lane has four columns in each
   static constexpr int kKeysPerLane = kKeys / kLanes;     // whose probability it makes
+  static_assert(kSteps * 4 * kLanes == kHead, "columns of the head would be left out");
 };
 
 template <int kHead>

@@ -3,8 +3,7 @@
 // The context stays in accumulators, whose layout CUDA does not tell: which row an element is of is read from a matrix of row numbers.
 #pragma once
 
-#include <mma.h>
-
+#include "common/wmma.cuh"
 #include "kernels/attention.cuh"
 
 namespace trtbert {
@@ -97,8 +96,8 @@ __device__ void attend_half(QkvAttentionParams const& p) {
       for (int k = 0; k < kHead; k += 16) {
         A a;
         KeyB b;
-        wmma::load_matrix_sync(a, &shared.queries[share.first_row][k], Shared::kPitch);
-        wmma::load_matrix_sync(b, &shared.tile[column][k], Shared::kPitch);
+        load_fragment(a, &shared.queries[share.first_row][k], Shared::kPitch);
+        load_fragment(b, &shared.tile[column][k], Shared::kPitch);
         wmma::mma_sync(sum, a, b, sum);
       }
       wmma::store_matrix_sync(&shared.scores[share.first_row][column], sum, Shared::kScorePitch, wmma::mem_row_major);
@@ -135,11 +134,11 @@ __device__ void attend_half(QkvAttentionParams const& p) {
 #pragma unroll 1
     for (int k = 0; k < kKeys; k += 16) {
       A a;
-      wmma::load_matrix_sync(a, shared.probabilities(share.first_row) + k, Shared::kProbabilityPitch);
+      load_fragment(a, shared.probabilities(share.first_row) + k, Shared::kProbabilityPitch);
 #pragma unroll
       for (int f = 0; f < share.kFragments; ++f) {
         ValueB b;
-        wmma::load_matrix_sync(b, &shared.tile[k][(share.part * share.kFragments + f) * 16], Shared::kPitch);
+        load_fragment(b, &shared.tile[k][(share.part * share.kFragments + f) * 16], Shared::kPitch);
         wmma::mma_sync(context[f], a, b, context[f]);
       }
     }
@@ -158,8 +157,8 @@ __device__ void attend_half(QkvAttentionParams const& p) {
     wmma::store_matrix_sync(&shared.scores[share.first_row][share.part * 16], context[f], Shared::kScorePitch, wmma::mem_row_major);
     __syncwarp();
     int const row = share.first_row + share.lane / 2, column = share.lane % 2 * kChunk;
-    store_context<T, kChunk>(p, tile, tile.first_query + row, (share.part * share.kFragments + f) * 16 + column,
-                     &shared.scores[row][share.part * 16 + column]);
+    auto const values = Vector<float, kChunk>::load(&shared.scores[row][share.part * 16 + column]);
+    store_context<T, kChunk>(p, tile, tile.first_query + row, (share.part * share.kFragments + f) * 16 + column, values.at);
     __syncwarp();
   }
 }

@@ -4,31 +4,38 @@
 // of each row, then for the probabilities and the context.
 #pragma once
 
-#include <mma.h>
-
+#include "common/wmma.cuh"
 #include "kernels/attention.cuh"
 
 namespace trtbert {
 
-// Rows of 16 bytes, column block by column block: free of bank conflicts, and every fragment is aligned.
+// Columns in blocks of 16, a row of a block after the other: every fragment is aligned, and so padded that accesses of many blocks, or
+// of many rows, spread over the banks.
 template <int kRows, int kColumns>
 struct Int8Matrix {
-  alignas(32) int8_t at[kColumns / 16][kRows][16];
+  struct alignas(32) Block {
+    int8_t at[kRows][16];
+    int8_t padding[32];
+  };
+  Block blocks[kColumns / 16];
 
-  template <typename T>
-  __device__ void store(int row, int column, Vector<T, kChunk> const& chunk, float scale) {
-    Vector<int8_t, kChunk> quantized_chunk;
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) quantized_chunk.at[i] = to_int8(to_float(chunk.at[i]), scale);
-    quantized_chunk.store(&at[column / 16][row][column % 16]);
-  }
+  __device__ int8_t* at(int row, int column) { return &blocks[column / 16].at[row][column % 16]; }
 };
+
+template <typename T>
+__device__ Vector<int8_t, kChunk> to_int8(Vector<T, kChunk> const& chunk, float scale) {
+  Vector<int8_t, kChunk> result;
+#pragma unroll
+  for (int i = 0; i < kChunk; ++i) result.at[i] = to_int8(to_float(chunk.at[i]), scale);
+  return result;
+}
 
 template <int kHead>
 struct Int8Shared {
   static constexpr int kScorePitch = kKeys + 4;
   Int8Matrix<Share<kHead>::kQueries, kHead> queries;
-  Int8Matrix<kKeys, kHead> tile;  // of the keys, then of the values
+  Int8Matrix<kKeys, kHead> keys;
+  Int8Matrix<kHead, kKeys> values;  // transposed, as their product reads them: a column of the head is a row
   Int8Matrix<Share<kHead>::kQueries, kKeys> probabilities;
   alignas(32) int32_t scores[Share<kHead>::kQueries][kScorePitch];
 };
@@ -40,7 +47,7 @@ __device__ void attend_int8(QkvAttentionParams const& p) {
   using Shared = Int8Shared<kHead>;
   using A = wmma::fragment<wmma::matrix_a, 16, 16, 16, signed char, wmma::row_major>;
   using KeyB = wmma::fragment<wmma::matrix_b, 16, 16, 16, signed char, wmma::col_major>;
-  using ValueB = wmma::fragment<wmma::matrix_b, 16, 16, 16, signed char, wmma::row_major>;
+  using ValueB = wmma::fragment<wmma::matrix_b, 16, 16, 16, signed char, wmma::col_major>;
   using Sum = wmma::fragment<wmma::accumulator, 16, 16, 16, int>;
   Share<kHead> const share;
   auto& shared = shared_memory<Shared>();
@@ -49,17 +56,14 @@ __device__ void attend_int8(QkvAttentionParams const& p) {
 
   load_rows<T, share.kQueries, kHead>(
       p, tile, kQuery, tile.first_query, [&](int row) { return tile.first_query + row < tile.length; },
-      [&](int row, int column, auto const& chunk) { shared.queries.store(row, column, chunk, p.q_scale); });
+      [&](int row, int column, auto const& chunk) { to_int8(chunk, p.q_scale).store(shared.queries.at(row, column)); });
 
-  auto load_tile = [&](Part part, int first_key, unsigned kept) {
-    load_rows<T, kKeys, kHead>(
-        p, tile, part, first_key, [&](int row) { return (kept >> row & 1) != 0; },
-        [&](int row, int column, auto const& chunk) { shared.tile.store(row, column, chunk, part == kKey ? p.k_scale : p.v_scale); });
-  };
-  // The products of queries and one block of keys; afterwards the tile may be overwritten.
+  // The products of the queries and one block of keys.
   auto multiply_keys = [&](int first_key, unsigned kept) {
-    __syncthreads();  // the tile and the scores of the block before have been read
-    load_tile(kKey, first_key, kept);
+    __syncthreads();  // the keys and the scores of the block before have been read
+    load_rows<T, kKeys, kHead>(
+        p, tile, kKey, first_key, [&](int row) { return (kept >> row & 1) != 0; },
+        [&](int row, int column, auto const& chunk) { to_int8(chunk, p.k_scale).store(shared.keys.at(row, column)); });
     __syncthreads();
 #pragma unroll 1
     for (int f = 0; f < share.kKeyFragments; ++f) {
@@ -70,8 +74,8 @@ __device__ void attend_int8(QkvAttentionParams const& p) {
       for (int k = 0; k < kHead / 16; ++k) {
         A a;
         KeyB b;
-        wmma::load_matrix_sync(a, shared.queries.at[k][share.first_row], 16);
-        wmma::load_matrix_sync(b, shared.tile.at[k][column], 16);
+        load_fragment(a, shared.queries.at(share.first_row, k * 16), 16);
+        load_fragment(b, shared.keys.at(column, k * 16), 16);
         wmma::mma_sync(sum, a, b, sum);
       }
       wmma::store_matrix_sync(&shared.scores[share.first_row][column], sum, Shared::kScorePitch, wmma::mem_row_major);
@@ -116,7 +120,13 @@ __device__ void attend_int8(QkvAttentionParams const& p) {
     unsigned const kept = kept_keys(p, tile, first_key);
     if (kept == 0) continue;
     multiply_keys(first_key, kept);
-    load_tile(kValue, first_key, kept);
+    load_columns<T, kKeys, kHead>(
+        p, tile, kValue, first_key, [&](int row) { return (kept >> row & 1) != 0; },
+        [&](int row, int column, auto const& chunk) {
+          auto const bytes = to_int8(chunk, p.v_scale);
+#pragma unroll
+          for (int i = 0; i < kChunk; ++i) *shared.values.at(column + i, row) = bytes.at[i];
+        });
 #pragma unroll
     for (int pass = 0; pass < share.kPasses; ++pass) {
       Vector<float, share.kKeysPerLane> chunk;
@@ -125,17 +135,17 @@ __device__ void attend_int8(QkvAttentionParams const& p) {
       float const inverse = total[pass] > 0.0f ? 1.0f / total[pass] : 0.0f;
 #pragma unroll
       for (float& value : chunk.at) value = exp2f(value - base) * inverse;
-      shared.probabilities.store(share.row(pass), share.first_key, chunk, p.probability_scale);
+      to_int8(chunk, p.probability_scale).store(shared.probabilities.at(share.row(pass), share.first_key));
     }
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < kKeys / 16; ++k) {
       A a;
-      wmma::load_matrix_sync(a, shared.probabilities.at[k][share.first_row], 16);
+      load_fragment(a, shared.probabilities.at(share.first_row, k * 16), 16);
 #pragma unroll
       for (int f = 0; f < share.kFragments; ++f) {
         ValueB b;
-        wmma::load_matrix_sync(b, shared.tile.at[share.part * share.kFragments + f][k * 16], 16);
+        load_fragment(b, shared.values.at((share.part * share.kFragments + f) * 16, k * 16), 16);
         wmma::mma_sync(context[f], a, b, context[f]);
       }
     }
@@ -149,9 +159,10 @@ __device__ void attend_int8(QkvAttentionParams const& p) {
     wmma::store_matrix_sync(&shared.scores[share.first_row][share.part * 16], context[f], Shared::kScorePitch, wmma::mem_row_major);
     __syncwarp();
     int const row = share.first_row + share.lane / 2, column = share.lane % 2 * kChunk;
+    auto const sums = Vector<int32_t, kChunk>::load(&shared.scores[row][share.part * 16 + column]);
     float values[kChunk];
 #pragma unroll
-    for (int i = 0; i < kChunk; ++i) values[i] = static_cast<float>(shared.scores[row][share.part * 16 + column + i]) * scale;
+    for (int i = 0; i < kChunk; ++i) values[i] = static_cast<float>(sums.at[i]) * scale;
     store_context<T, kChunk>(p, tile, tile.first_query + row, (share.part * share.kFragments + f) * 16 + column, values);
     __syncwarp();
   }

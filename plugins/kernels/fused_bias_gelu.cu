@@ -68,7 +68,7 @@ cudaError_t fused_bias_gelu(DType dtype, BiasGeluParams const& p, cudaStream_t s
       return dispatch_int8<T>(p.y_scale, [&](auto out) {
         using In = decltype(in);
         using Out = decltype(out);
-        constexpr int V = kFullVector<In, Out>;
+        constexpr int V = kFullVector<T>;
         bool const is_vectorised = p.width % V == 0 && is_aligned(p.x, p.bias, p.y);
         return is_vectorised ? start<T, In, Out, V>(p, stream) : start<T, In, Out, 1>(p, stream);
       });

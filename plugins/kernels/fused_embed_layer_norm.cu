@@ -58,7 +58,7 @@ cudaError_t start(EmbedLayerNormParams const& p, cudaStream_t stream) {
 
 bool is_valid(EmbedLayerNormParams const& p) {
   bool const has_types = p.token_type != nullptr;
-  bool const has_sizes = p.batch >= 0 && p.length >= 0 && p.width >= 1 && p.word_rows >= 1 && p.position_rows >= 1;
+  bool const has_sizes = p.batch >= 0 && p.batch <= INT32_MAX && p.length >= 0 && p.length <= INT32_MAX && p.width >= 1 && p.word_rows >= 1 && p.position_rows >= 1;
   bool const has_scales = (p.word_scale == 0.0f) == (p.position_scale == 0.0f) &&
                           (!has_types || (p.word_scale == 0.0f) == (p.token_type_scale == 0.0f));
   return has_sizes && has_scales && (p.position_batch == p.batch || p.position_batch == 1) &&
@@ -76,7 +76,7 @@ cudaError_t fused_embed_layer_norm(DType dtype, EmbedLayerNormParams const& p, c
       return dispatch_int8<T>(p.y_scale, [&](auto out) {
         using In = decltype(in);
         using Out = decltype(out);
-        constexpr int V = kFullVector<In, Out>;
+        constexpr int V = kFullVector<T>;
         bool const is_vectorised = p.width % V == 0 && is_aligned(p.word, p.position, p.token_type, p.gamma, p.beta, p.y);
         return is_vectorised ? start<T, In, Out, V>(p, stream) : start<T, In, Out, 1>(p, stream);
       });

@@ -37,7 +37,8 @@ bool is_valid(QkvAttentionParams const& p) {
   bool const is_packed = p.cu_seqlens != nullptr;
   bool const has_head = p.head_size >= 8 && p.head_size <= 128 && p.head_size % 8 == 0 && p.num_heads >= 1 &&
                         p.num_heads <= static_cast<int>(kMaxGridY);
-  bool const has_sizes = p.batch >= 0 && (is_packed ? p.tokens >= 0 && p.tokens <= INT32_MAX : p.length >= 0 && p.length <= INT32_MAX);
+  bool const has_sizes = p.batch >= 0 && p.batch <= INT32_MAX &&
+                         (is_packed ? p.tokens >= 0 && p.tokens <= INT32_MAX : p.length >= 0 && p.length <= INT32_MAX);
   bool const has_mask = is_packed ? p.mask == nullptr && p.bias == nullptr : p.mask != nullptr;
   bool const has_bias = p.bias == nullptr || p.bias_batch == 1 || p.bias_batch == p.batch;
   bool const is_int8 = has_products_in_int8(p);

@@ -1,7 +1,7 @@
 // LayerNorm of rows whose elements an Input makes: the sum of some tensors.
 //
 // An Input has kVector, the elements that it makes at once, and load(row, column, totals). A row stays in registers between its one
-// read and its one write; rows of more than kLanes * kCached elements are read again for each of the three passes.
+// read and its one write; rows of more than kLongRow * kCached elements are read again for each of the three passes.
 #pragma once
 
 #include <cmath>
@@ -13,7 +13,8 @@
 
 namespace trtbert {
 
-constexpr int kCached = 16;  // elements of a row that a thread keeps in registers
+template <int V>
+constexpr int kCached = V == 1 ? 8 : 16;  // elements of a row that a thread keeps in registers, moved V at a time
 constexpr int kMediumRow = 64;
 constexpr int kLongRow = 256;
 constexpr int kShortRowThreads = 128;
@@ -41,10 +42,10 @@ __global__ void __launch_bounds__(kLayerNormThreads<kLanes>, kHalfOfGpu / kLayer
   if (row >= rows) return;  // a whole warp, which no barrier waits for
   int const lane = threadIdx.x % kLanes;
 
-  float cache[kIsCached ? kCached : V];
-  int const steps = kIsCached ? kCached / V : static_cast<int>(ceil_div<int64_t>(width, kLanes * V));
+  float cache[kIsCached ? kCached<V> : V];
+  int const steps = kIsCached ? kCached<V> / V : static_cast<int>(ceil_div<int64_t>(width, kLanes * V));
   auto for_each_vector = [&](auto&& use) {
-#pragma unroll(kIsCached ? kCached / V : 1)
+#pragma unroll(kIsCached ? kCached<V> / V : 1)
     for (int step = 0; step < steps; ++step) {
       int64_t const column = (int64_t{step} * kLanes + lane) * V;
       if (column < width) use(column, kIsCached ? cache + step * V : cache);
@@ -105,11 +106,14 @@ cudaError_t layer_norm(Input const& input, LayerNormOutput<T, Out> const& output
     if (blocks > INT32_MAX) return cudaErrorInvalidValue;
     return launch(kernel, dim3(static_cast<unsigned>(blocks)), threads, stream, input, output, rows, width);
   };
-  if (width <= kWarpSize * kCached) {
-    return start(layer_norm_kernel<Input, T, Out, kWarpSize, true>, kShortRowThreads, kShortRowThreads / kWarpSize);
+  constexpr int V = Input::kVector;
+  if constexpr (V > 1) {
+    if (width <= kWarpSize * kCached<V>) {
+      return start(layer_norm_kernel<Input, T, Out, kWarpSize, true>, kShortRowThreads, kShortRowThreads / kWarpSize);
+    }
+    if (width <= kMediumRow * kCached<V>) return start(layer_norm_kernel<Input, T, Out, kMediumRow, true>, kMediumRow, 1);
   }
-  if (width <= kMediumRow * kCached) return start(layer_norm_kernel<Input, T, Out, kMediumRow, true>, kMediumRow, 1);
-  if (width <= kLongRow * kCached) return start(layer_norm_kernel<Input, T, Out, kLongRow, true>, kLongRow, 1);
+  if (width <= kLongRow * kCached<V>) return start(layer_norm_kernel<Input, T, Out, kLongRow, true>, kLongRow, 1);
   return start(layer_norm_kernel<Input, T, Out, kLongRow, false>, kLongRow, 1);
 }
 

@@ -13,6 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.gpu.library import gpu_library
+from tests.plugins import device
+from tests.plugins.kernels import Kernels
+
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build"
 SCRIPTS = ROOT / "plugins" / "scripts"
@@ -63,6 +67,32 @@ def emulated() -> Path:
 def emulated_kernels(emulated: Path) -> Path:
     """The library of the kernels and their C interface."""
     return emulated / "plugins" / "libtrtbert_kernels.so"
+
+
+@pytest.fixture(scope="session")
+def kernels(request: pytest.FixtureRequest) -> Kernels:
+    """The kernels that the tests of an op run: the emulated ones, and with `make test-gpu` those for this machine's GPU."""
+    if device.is_wanted():
+        return device.DeviceKernels(gpu_library())
+    return Kernels(request.getfixturevalue("emulated_kernels"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `make test-gpu` keep, of this folder, what takes `kernels` as they come: all else needs no GPU, and the default run has it."""
+    if not device.is_wanted():
+        return
+    others = [item for item in items if Path(__file__).parent in item.path.parents and not _takes_any_kernels(item)]
+    items[:] = [item for item in items if item not in others]
+    config.hook.pytest_deselected(items=others)
+
+
+def pytest_report_header() -> str:
+    return "kernels: on the GPU, so tests that need none are deselected" if device.is_wanted() else "kernels: emulated"
+
+
+def _takes_any_kernels(item: pytest.Item) -> bool:
+    """Whether the test has the fixture `kernels` of this file, and not one of that name of its own."""
+    return "kernels" in getattr(item, "fixturenames", ()) and not hasattr(getattr(item, "module", None), "kernels")
 
 
 @pytest.fixture(scope="session")
