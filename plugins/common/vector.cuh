@@ -77,9 +77,7 @@ __device__ inline float dequantized(int8_t x, float scale) {
   return static_cast<float>(x) * scale;
 }
 
-__device__ inline int8_t to_int8(float x, float scale) {
-  return static_cast<int8_t>(fminf(fmaxf(rintf(x / scale), -128.0f), 127.0f));
-}
+__device__ inline int8_t to_int8(float x, float scale) { return static_cast<int8_t>(fminf(fmaxf(rintf(x / scale), -128.0f), 127.0f)); }
 
 // Q(x): x as T, an INT8 of `scale`.
 template <typename T>

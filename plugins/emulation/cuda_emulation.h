@@ -42,7 +42,7 @@ struct Exchange {
 };
 
 template <typename T>
-void exchange_all(unsigned mask, void* const* deposits) {
+EMULATION_FOR_ALL_LANES void exchange_all(unsigned mask, void* const* deposits) {
   for (unsigned lane = 0; lane < kWarpSize; ++lane) {
     if ((mask >> lane & 1) == 0) continue;
     auto* own = static_cast<Exchange<T>*>(deposits[lane]);
@@ -63,7 +63,7 @@ struct Vote {
   unsigned result;
 };
 
-inline void vote_all(unsigned mask, void* const* deposits) {
+EMULATION_FOR_ALL_LANES inline void vote_all(unsigned mask, void* const* deposits) {
   unsigned result = 0;
   for (unsigned lane = 0; lane < kWarpSize; ++lane) {
     if ((mask >> lane & 1) != 0 && static_cast<Vote*>(deposits[lane])->is_set) result |= 1u << lane;
@@ -86,6 +86,4 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
   return own.result;
 }
 
-inline void __syncwarp(unsigned mask = 0xFFFFFFFFu) {
-  emulation::collective(mask, "__syncwarp", nullptr, [](unsigned, void* const*) {});
-}
+inline void __syncwarp(unsigned mask = 0xFFFFFFFFu) { emulation::warp_barrier(mask); }

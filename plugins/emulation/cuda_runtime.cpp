@@ -31,8 +31,12 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   return cudaSuccess;
 }
 
-char const* cudaGetErrorName(cudaError_t error) { return error == cudaErrorNotSupported ? "cudaErrorNotSupported" : "cudaErrorInvalidValue"; }
+char const* cudaGetErrorName(cudaError_t error) {
+  return error == cudaErrorNotSupported ? "cudaErrorNotSupported" : "cudaErrorInvalidValue";
+}
 
-char const* cudaGetErrorString(cudaError_t error) { return error == cudaErrorNotSupported ? "operation not supported" : "invalid argument"; }
+char const* cudaGetErrorString(cudaError_t error) {
+  return error == cudaErrorNotSupported ? "operation not supported" : "invalid argument";
+}
 
 }  // extern "C"

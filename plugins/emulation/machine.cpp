@@ -41,7 +41,7 @@ namespace emulation {
 namespace {
 
 constexpr size_t kStackBytes = 256 * 1024;
-constexpr int kPoison = 0xFF;  // NaN in every float type
+constexpr int kPoison = 0xFF;          // NaN in every float type
 constexpr unsigned kNoSwitchSync = 1;  // of ThreadSanitizer: a switch of fibers orders nothing
 
 enum class State { kReady, kAtBarrier, kAtCollective, kDone };
@@ -242,6 +242,40 @@ void run_block() {
   machine.end.complete();
 }
 
+void meet(unsigned mask, char const* operation, bool orders_memory, void* deposit, void (*work)(unsigned, void* const*)) {
+  Fiber* self = machine.current;
+  unsigned const lane = self->thread.lane();
+  Warp& warp = machine.warps[self->thread.warp()];
+  if ((mask >> lane & 1) == 0) fail("a lane called a warp collective whose mask leaves it out");
+  if (warp.arrived == 0) {
+    warp.mask = mask;
+    warp.operation = operation;
+  } else if (warp.mask != mask || std::strcmp(warp.operation, operation) != 0) {
+    fail("lanes of one warp disagree on a collective or its mask");
+  }
+  warp.arrived |= 1u << lane;
+  warp.deposits[lane] = deposit;
+  Meeting& meeting = warp.meetings[warp.turn];
+  if (orders_memory) meeting.arrive();
+  if (warp.arrived != mask) {
+    self->state = State::kAtCollective;
+    to_scheduler();
+    if (orders_memory) meeting.leave();
+    return;
+  }
+  work(mask, warp.deposits);
+  if (orders_memory) {
+    meeting.complete();
+    meeting.leave();
+  }
+  warp.arrived = 0;
+  warp.turn ^= 1;
+  unsigned const first = self->thread.warp() * kWarpSize;
+  for (unsigned other = 0; other < kWarpSize; ++other) {
+    if ((mask >> other & 1) != 0 && other != lane) make_ready(&machine.fibers[first + other]);
+  }
+}
+
 }  // namespace
 
 void fail(char const* message) {
@@ -308,35 +342,11 @@ void barrier(char const* site) {
 }
 
 void collective(unsigned mask, char const* operation, void* deposit, void (*work)(unsigned, void* const*)) {
-  Fiber* self = machine.current;
-  unsigned const lane = self->thread.lane();
-  Warp& warp = machine.warps[self->thread.warp()];
-  if ((mask >> lane & 1) == 0) fail("a lane called a warp collective whose mask leaves it out");
-  if (warp.arrived == 0) {
-    warp.mask = mask;
-    warp.operation = operation;
-  } else if (warp.mask != mask || std::strcmp(warp.operation, operation) != 0) {
-    fail("lanes of one warp disagree on a collective or its mask");
-  }
-  warp.arrived |= 1u << lane;
-  warp.deposits[lane] = deposit;
-  Meeting& meeting = warp.meetings[warp.turn];
-  meeting.arrive();
-  if (warp.arrived != mask) {
-    self->state = State::kAtCollective;
-    to_scheduler();
-    meeting.leave();
-    return;
-  }
-  __tsan_acquire(&meeting.arrivals);
-  work(mask, warp.deposits);
-  meeting.complete();
-  warp.arrived = 0;
-  warp.turn ^= 1;
-  unsigned const first = self->thread.warp() * kWarpSize;
-  for (unsigned other = 0; other < kWarpSize; ++other) {
-    if ((mask >> other & 1) != 0 && other != lane) make_ready(&machine.fibers[first + other]);
-  }
+  meet(mask, operation, false, deposit, work);
+}
+
+void warp_barrier(unsigned mask) {
+  meet(mask, "__syncwarp", true, nullptr, [](unsigned, void* const*) {});
 }
 
 }  // namespace emulation

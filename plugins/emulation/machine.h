@@ -45,8 +45,14 @@ bool is_shared(void const* pointer);
 void barrier(char const* site);
 
 // Wait until every lane of `mask` called with the same operation and mask; the last one runs `work` on what each lane deposited
-// (by lane, null outside the mask) before all go on.
+// (by lane, null outside the mask) before all go on. As in CUDA this orders no accesses to memory, which ThreadSanitizer is told.
 void collective(unsigned mask, char const* operation, void* deposit, void (*work)(unsigned mask, void* const* deposits));
+
+// __syncwarp(), which orders them.
+void warp_barrier(unsigned mask);
+
+// Of `work` and what it calls: it reaches into the threads that wait.
+#define EMULATION_FOR_ALL_LANES __attribute__((no_sanitize_thread))
 
 [[noreturn]] void fail(char const* message);
 

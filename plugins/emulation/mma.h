@@ -1,8 +1,8 @@
 // nvcuda::wmma for the emulation, found before the toolkit's mma.h: 16 x 16 x 16 products of 16-bit floats and of int8.
 //
 // Which element of a fragment is which of the matrix is as opaque here as on a GPU, and different: lane l holds the elements
-// l, l + 32, l + 64... in row-major order. A lane loads before it waits for the others, and stores after: wmma orders no memory, so
-// that a missing __syncwarp() shows.
+// l, l + 32, l + 64... in row-major order. A lane loads and stores half of them before it waits for the others, and half after: wmma
+// orders no memory, so that a __syncwarp() that is missing on either side shows.
 #pragma once
 
 #include <cstdint>
@@ -42,8 +42,12 @@ void check(T const* memory, unsigned leading) {
   if (leading * sizeof(T) % 16 != 0) emulation::fail("a wmma leading dimension is not a multiple of 16 bytes");
 }
 
-inline void meet(char const* operation) {
+// Calls move(e) for each element of this lane.
+template <typename Move>
+void move_all(char const* operation, Move&& move) {
+  for (int e = 0; e < kElements; e += 2) move(e);
   emulation::collective(kWholeWarp, operation, nullptr, [](unsigned, void* const*) {});
+  for (int e = 1; e < kElements; e += 2) move(e);
 }
 
 // Offset in memory of element e of this lane.
@@ -56,22 +60,19 @@ inline size_t offset(int e, unsigned leading, bool is_column_major) {
 template <typename Use, int M, int N, int K, typename T, typename Layout>
 void load_matrix_sync(fragment<Use, M, N, K, T, Layout>& f, T const* memory, unsigned leading) {
   check(memory, leading);
-  for (int e = 0; e < kElements; ++e) f.x[e] = memory[offset(e, leading, std::is_same_v<Layout, col_major>)];
-  meet("wmma::load_matrix_sync");
+  move_all("wmma::load_matrix_sync", [&](int e) { f.x[e] = memory[offset(e, leading, std::is_same_v<Layout, col_major>)]; });
 }
 
 template <int M, int N, int K, typename T>
 void load_matrix_sync(fragment<accumulator, M, N, K, T>& f, T const* memory, unsigned leading, layout_t layout) {
   check(memory, leading);
-  for (int e = 0; e < kElements; ++e) f.x[e] = memory[offset(e, leading, layout == mem_col_major)];
-  meet("wmma::load_matrix_sync of an accumulator");
+  move_all("wmma::load_matrix_sync of an accumulator", [&](int e) { f.x[e] = memory[offset(e, leading, layout == mem_col_major)]; });
 }
 
 template <int M, int N, int K, typename T>
 void store_matrix_sync(T* memory, fragment<accumulator, M, N, K, T> const& f, unsigned leading, layout_t layout) {
   check(memory, leading);
-  meet("wmma::store_matrix_sync");
-  for (int e = 0; e < kElements; ++e) memory[offset(e, leading, layout == mem_col_major)] = f.x[e];
+  move_all("wmma::store_matrix_sync", [&](int e) { memory[offset(e, leading, layout == mem_col_major)] = f.x[e]; });
 }
 
 template <typename D, typename T>
@@ -84,12 +85,13 @@ struct Product {
 
 // The product of the whole warp. Floats are summed in float after exact products, integers exactly, as tensor cores do.
 template <typename D, typename T>
-void multiply_all(unsigned, void* const* deposits) {
+EMULATION_FOR_ALL_LANES void multiply_all(unsigned, void* const* deposits) {
   D a[kSide][kSide], b[kSide][kSide], sum[kSide][kSide];
   for (int i = 0; i < kSide * kSide; ++i) {
     auto const* own = static_cast<Product<D, T> const*>(deposits[i % 32]);
-    a[i / kSide][i % kSide] = static_cast<D>(own->a[i / 32]);
-    b[i / kSide][i % kSide] = static_cast<D>(own->b[i / 32]);
+    T const of_a = own->a[i / 32], of_b = own->b[i / 32];  // copied here: conversions are other functions
+    a[i / kSide][i % kSide] = static_cast<D>(of_a);
+    b[i / kSide][i % kSide] = static_cast<D>(of_b);
     sum[i / kSide][i % kSide] = own->c[i / 32];
   }
   for (int row = 0; row < kSide; ++row) {

@@ -17,7 +17,7 @@ namespace trtbert {
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / kWarpSize;
 constexpr int kKeys = 32;
-constexpr int kChunk = 8;   // elements of a head that move at once
+constexpr int kChunk = 8;      // elements of a head that move at once
 constexpr int kMinBlocks = 4;  // on a multiprocessor: a quarter of the threads of the largest
 constexpr float kLog2E = 1.4426950408889634f;
 
@@ -70,7 +70,8 @@ template <bool kIsByColumn, typename T, int kRows, int kColumns, typename IsKept
 __device__ void load_chunks(QkvAttentionParams const& p, Tile const& tile, Part part, int first_row, IsKept&& is_kept, Store&& store) {
   constexpr int kRowChunks = kColumns / kChunk;
   int const stride = 3 * p.num_heads * p.head_size;  // 64 rows of the largest are still an int
-  T const* source = static_cast<T const*>(p.qkv) + (tile.first_token + first_row) * stride + (part * p.num_heads + blockIdx.y) * p.head_size;
+  T const* source =
+      static_cast<T const*>(p.qkv) + (tile.first_token + first_row) * stride + (part * p.num_heads + blockIdx.y) * p.head_size;
 #pragma unroll 2  // more at once do not fit the registers
   for (int step = 0; step < ceil_div(kRows * kRowChunks, kThreads); ++step) {
     int const chunk = step * kThreads + static_cast<int>(threadIdx.x);
@@ -98,9 +99,9 @@ template <int kHead>
 struct Share {
   static constexpr int kSplit = kHead > 64 ? 2 : 1;
   static constexpr int kQueries = 16 * kWarps / kSplit;
-  static constexpr int kFragments = kHead / 16 / kSplit;     // of the context
-  static constexpr int kKeyFragments = kKeys / 16 / kSplit;  // of the scores
-  static constexpr int kLanesPerRow = 4;                     // that make the softmax of a row
+  static constexpr int kFragments = kHead / 16 / kSplit;                    // of the context
+  static constexpr int kKeyFragments = kKeys / 16 / kSplit;                 // of the scores
+  static constexpr int kLanesPerRow = 4;                                    // that make the softmax of a row
   static constexpr int kPasses = 16 / kSplit / (kWarpSize / kLanesPerRow);  // rows whose softmax a lane has a part in
   static constexpr int kKeysPerLane = kKeys / kLanesPerRow;
 

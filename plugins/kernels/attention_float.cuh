@@ -12,9 +12,9 @@ constexpr int kKeysPerSum = 4;  // that are summed before they are added to the 
 template <int kHead>
 struct FloatShare {
   static constexpr int kLanes = kHead > 32 && kHead % 32 == 0 ? 8 : 4;  // that share a query
-  static constexpr int kQueries = kThreads / kLanes;      // of a block
-  static constexpr int kSteps = kHead / (4 * kLanes);     // a lane has four columns in each
-  static constexpr int kKeysPerLane = kKeys / kLanes;     // whose probability it makes
+  static constexpr int kQueries = kThreads / kLanes;                    // of a block
+  static constexpr int kSteps = kHead / (4 * kLanes);                   // a lane has four columns in each
+  static constexpr int kKeysPerLane = kKeys / kLanes;                   // whose probability it makes
   static_assert(kSteps * 4 * kLanes == kHead, "columns of the head would be left out");
 };
 
@@ -53,8 +53,8 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks) attention_float_kernel(Q
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
     int const column = (step * kLanes + lane) * 4;
-    float const* source = static_cast<float const*>(p.qkv) +
-                          ((tile.first_token + query_index) * 3 * p.num_heads + blockIdx.y) * p.head_size + column;
+    float const* source =
+        static_cast<float const*>(p.qkv) + ((tile.first_token + query_index) * 3 * p.num_heads + blockIdx.y) * p.head_size + column;
     bool const is_inside = query_index < tile.length && column < p.head_size;
     query[step] = is_inside ? Vector<float, 4>::load(source) : Vector<float, 4>::zero();
     context[step] = errors[step] = Vector<float, 4>::zero();

@@ -49,7 +49,8 @@ __device__ void attend_half(QkvAttentionParams const& p) {
   load_rows<T, share.kQueries, kHead>(
       p, tile, kQuery, tile.first_query, [&](int row) { return tile.first_query + row < tile.length; },
       [&](int row, int column, auto const& chunk) { chunk.store(&shared.queries[row][column]); });
-  for (int i = static_cast<int>(threadIdx.x); i < share.kQueries * 16; i += kThreads) shared.scores[i / 16][i % 16] = static_cast<float>(i / 16);
+  for (int i = static_cast<int>(threadIdx.x); i < share.kQueries * 16; i += kThreads)
+    shared.scores[i / 16][i % 16] = static_cast<float>(i / 16);
   __syncthreads();
   Sum row_numbers;
   wmma::load_matrix_sync(row_numbers, shared.scores[share.first_row], Shared::kScorePitch, wmma::mem_row_major);
@@ -110,7 +111,8 @@ __device__ void attend_half(QkvAttentionParams const& p) {
     for (int pass = 0; pass < share.kPasses; ++pass) {
       int const row = share.row(pass);
       float scores[share.kKeysPerLane];
-      lane_scores<T, share.kKeysPerLane>(p, tile, &shared.scores[row][share.first_key], p.scale, kept, row, share.first_key, first_key, scores);
+      lane_scores<T, share.kKeysPerLane>(p, tile, &shared.scores[row][share.first_key], p.scale, kept, row, share.first_key, first_key,
+                                         scores);
       float const new_maximum = fmaxf(maximum[pass], lanes_max<share.kLanesPerRow>(largest<share.kKeysPerLane>(scores)));
       float const base = softmax_base(new_maximum);
       float const factor = exp2f(maximum[pass] - base);

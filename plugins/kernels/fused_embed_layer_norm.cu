@@ -47,10 +47,9 @@ cudaError_t start(EmbedLayerNormParams const& p, cudaStream_t stream) {
   auto table = [](void const* rows, int32_t const* ids, int64_t num_rows, float scale) {
     return Table<In>{static_cast<In const*>(rows), ids, num_rows, scale};
   };
-  EmbedInput<In, V> const input{table(p.word, p.input_ids, p.word_rows, p.word_scale),
-                                table(p.position, p.position_ids, p.position_rows, p.position_scale),
-                                table(p.token_type, p.token_type_ids, p.token_type_rows, p.token_type_scale),
-                                p.position_batch * p.length, p.width};
+  EmbedInput<In, V> const input{
+      table(p.word, p.input_ids, p.word_rows, p.word_scale), table(p.position, p.position_ids, p.position_rows, p.position_scale),
+      table(p.token_type, p.token_type_ids, p.token_type_rows, p.token_type_scale), p.position_batch * p.length, p.width};
   LayerNormOutput<T, Out> const output{static_cast<T const*>(p.gamma), static_cast<T const*>(p.beta), static_cast<Out*>(p.y), p.epsilon,
                                        p.y_scale};
   return layer_norm(input, output, p.batch * p.length, p.width, stream);
@@ -58,11 +57,12 @@ cudaError_t start(EmbedLayerNormParams const& p, cudaStream_t stream) {
 
 bool is_valid(EmbedLayerNormParams const& p) {
   bool const has_types = p.token_type != nullptr;
-  bool const has_sizes = p.batch >= 0 && p.batch <= INT32_MAX && p.length >= 0 && p.length <= INT32_MAX && p.width >= 1 && p.word_rows >= 1 && p.position_rows >= 1;
-  bool const has_scales = (p.word_scale == 0.0f) == (p.position_scale == 0.0f) &&
-                          (!has_types || (p.word_scale == 0.0f) == (p.token_type_scale == 0.0f));
-  return has_sizes && has_scales && (p.position_batch == p.batch || p.position_batch == 1) &&
-         has_types == (p.token_type_ids != nullptr) && (!has_types || p.token_type_rows >= 1);
+  bool const has_sizes = p.batch >= 0 && p.batch <= INT32_MAX && p.length >= 0 && p.length <= INT32_MAX && p.width >= 1 &&
+                         p.word_rows >= 1 && p.position_rows >= 1;
+  bool const has_scales =
+      (p.word_scale == 0.0f) == (p.position_scale == 0.0f) && (!has_types || (p.word_scale == 0.0f) == (p.token_type_scale == 0.0f));
+  return has_sizes && has_scales && (p.position_batch == p.batch || p.position_batch == 1) && has_types == (p.token_type_ids != nullptr) &&
+         (!has_types || p.token_type_rows >= 1);
 }
 
 }  // namespace

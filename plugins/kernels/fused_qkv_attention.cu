@@ -26,7 +26,8 @@ cudaError_t dispatch_head(int head_size, Use&& use) {
 
 cudaError_t start(void (*kernel)(QkvAttentionParams), int queries, QkvAttentionParams const& p, cudaStream_t stream) {
   // The tiles of packed sequences are at most those of the tokens in one sequence, and one more for each sequence.
-  int64_t const tiles = p.cu_seqlens == nullptr ? p.batch * ceil_div<int64_t>(p.length, queries) : ceil_div<int64_t>(p.tokens, queries) + p.batch;
+  int64_t const tiles =
+      p.cu_seqlens == nullptr ? p.batch * ceil_div<int64_t>(p.length, queries) : ceil_div<int64_t>(p.tokens, queries) + p.batch;
   if (tiles > INT32_MAX) return cudaErrorInvalidValue;
   return launch(kernel, dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(p.num_heads)), kThreads, stream, p);
 }
@@ -35,15 +36,14 @@ bool has_products_in_int8(QkvAttentionParams const& p) { return p.q_scale != 0.0
 
 bool is_valid(QkvAttentionParams const& p) {
   bool const is_packed = p.cu_seqlens != nullptr;
-  bool const has_head = p.head_size >= 8 && p.head_size <= 128 && p.head_size % 8 == 0 && p.num_heads >= 1 &&
-                        p.num_heads <= static_cast<int>(kMaxGridY);
-  bool const has_sizes = p.batch >= 0 && p.batch <= INT32_MAX &&
-                         (is_packed ? p.tokens >= 0 && p.tokens <= INT32_MAX : p.length >= 0 && p.length <= INT32_MAX);
+  bool const has_head =
+      p.head_size >= 8 && p.head_size <= 128 && p.head_size % 8 == 0 && p.num_heads >= 1 && p.num_heads <= static_cast<int>(kMaxGridY);
+  bool const has_sizes =
+      p.batch >= 0 && p.batch <= INT32_MAX && (is_packed ? p.tokens >= 0 && p.tokens <= INT32_MAX : p.length >= 0 && p.length <= INT32_MAX);
   bool const has_mask = is_packed ? p.mask == nullptr && p.bias == nullptr : p.mask != nullptr;
   bool const has_bias = p.bias == nullptr || p.bias_batch == 1 || p.bias_batch == p.batch;
   bool const is_int8 = has_products_in_int8(p);
-  bool const has_scales =
-      (p.k_scale != 0.0f) == is_int8 && (p.v_scale != 0.0f) == is_int8 && (p.probability_scale != 0.0f) == is_int8;
+  bool const has_scales = (p.k_scale != 0.0f) == is_int8 && (p.v_scale != 0.0f) == is_int8 && (p.probability_scale != 0.0f) == is_int8;
   return has_head && has_sizes && has_mask && has_bias && has_scales && is_aligned(p.qkv, p.y);
 }
 

@@ -20,7 +20,7 @@ struct QkvAttentionParams {
   int32_t num_heads;
   int32_t head_size;  // 8 to 128, in steps of 8
   float scale;
-  float q_scale;            // these four: all 0, or all not 0: INT8 products, of symmetric per-tensor scales
+  float q_scale;  // these four: all 0, or all not 0: INT8 products, of symmetric per-tensor scales
   float k_scale;
   float v_scale;
   float probability_scale;

@@ -34,8 +34,8 @@ struct SkipInput {
 
 template <typename T, typename In, typename Out, int V>
 cudaError_t start(SkipLayerNormParams const& p, cudaStream_t stream) {
-  SkipInput<T, In, V> const input{static_cast<In const*>(p.x), static_cast<In const*>(p.skip), static_cast<T const*>(p.bias),
-                                  p.width,                     p.x_scale,                      p.skip_scale};
+  SkipInput<T, In, V> const input{
+      static_cast<In const*>(p.x), static_cast<In const*>(p.skip), static_cast<T const*>(p.bias), p.width, p.x_scale, p.skip_scale};
   LayerNormOutput<T, Out> const output{static_cast<T const*>(p.gamma), static_cast<T const*>(p.beta), static_cast<Out*>(p.y), p.epsilon,
                                        p.y_scale};
   return layer_norm(input, output, p.rows, p.width, stream);

@@ -17,11 +17,16 @@ using nvinfer1::PluginFieldType;
 
 std::string type_text(PluginFieldType type) {
   switch (type) {
-    case PluginFieldType::kFLOAT32: return "FLOAT32";
-    case PluginFieldType::kINT32: return "INT32";
-    case PluginFieldType::kINT64: return "INT64";
-    case PluginFieldType::kCHAR: return "CHAR";
-    default: return "PluginFieldType " + std::to_string(static_cast<int32_t>(type));
+    case PluginFieldType::kFLOAT32:
+      return "FLOAT32";
+    case PluginFieldType::kINT32:
+      return "INT32";
+    case PluginFieldType::kINT64:
+      return "INT64";
+    case PluginFieldType::kCHAR:
+      return "CHAR";
+    default:
+      return "PluginFieldType " + std::to_string(static_cast<int32_t>(type));
   }
 }
 
@@ -71,17 +76,23 @@ std::variant<float, int32_t, std::string> read_value(Field const& declared, Plug
                   type_text(declared.type) + (declared.type == PluginFieldType::kINT32 ? " or INT64" : ""));
   }
   switch (declared.type) {
-    case PluginFieldType::kFLOAT32: return read_one<float>(field);
-    case PluginFieldType::kINT32: return read_integer(field);
-    default: return read_text(field);
+    case PluginFieldType::kFLOAT32:
+      return read_one<float>(field);
+    case PluginFieldType::kINT32:
+      return read_integer(field);
+    default:
+      return read_text(field);
   }
 }
 
 std::variant<float, int32_t, std::string> default_value(Field const& declared) {
   switch (declared.type) {
-    case PluginFieldType::kFLOAT32: return 0.0F;
-    case PluginFieldType::kINT32: return 0;
-    default: return std::string();
+    case PluginFieldType::kFLOAT32:
+      return 0.0F;
+    case PluginFieldType::kINT32:
+      return 0;
+    default:
+      return std::string();
   }
 }
 

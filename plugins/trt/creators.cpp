@@ -12,8 +12,8 @@ extern "C" TRTBERT_EXPORT nvinfer1::IPluginCreatorInterface* const* getCreators(
   static trtbert::Creator packed_qkv_attention(trtbert::fused_packed_qkv_attention_kind());
   static trtbert::Creator skip_layer_norm(trtbert::fused_skip_layer_norm_kind());
   static trtbert::Creator bias_gelu(trtbert::fused_bias_gelu_kind());
-  static nvinfer1::IPluginCreatorInterface* const creators[] = {&embed_layer_norm, &qkv_attention, &packed_qkv_attention,
-                                                                &skip_layer_norm, &bias_gelu};
+  static nvinfer1::IPluginCreatorInterface* const creators[] = {&embed_layer_norm, &qkv_attention, &packed_qkv_attention, &skip_layer_norm,
+                                                                &bias_gelu};
   num_creators = static_cast<int32_t>(std::size(creators));
   return creators;
 }

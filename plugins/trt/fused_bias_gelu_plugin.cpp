@@ -1,6 +1,5 @@
 // FusedBiasGelu for TensorRT.
 #include "kernels/fused_bias_gelu.h"
-
 #include "trt/log.h"
 #include "trt/ops.h"
 
@@ -42,11 +41,10 @@ Op make(Attributes const& attributes) {
 }  // namespace
 
 OpKind const& fused_bias_gelu_kind() {
-  static OpKind const kind{"FusedBiasGelu",
-                           {{"approximate", PluginFieldType::kCHAR},
-                            {"x_scale", PluginFieldType::kFLOAT32, true},
-                            {"y_scale", PluginFieldType::kFLOAT32, true}},
-                           make};
+  static OpKind const kind{
+      "FusedBiasGelu",
+      {{"approximate", PluginFieldType::kCHAR}, {"x_scale", PluginFieldType::kFLOAT32, true}, {"y_scale", PluginFieldType::kFLOAT32, true}},
+      make};
   return kind;
 }
 

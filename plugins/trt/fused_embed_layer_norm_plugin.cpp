@@ -1,6 +1,5 @@
 // FusedEmbedLayerNorm for TensorRT.
 #include "kernels/fused_embed_layer_norm.h"
-
 #include "trt/log.h"
 #include "trt/ops.h"
 

@@ -1,6 +1,5 @@
 // FusedSkipLayerNorm for TensorRT.
 #include "kernels/fused_skip_layer_norm.h"
-
 #include "trt/log.h"
 #include "trt/ops.h"
 

@@ -22,18 +22,25 @@ char const* type_text(DataType type) {
 
 std::optional<DType> float_type(DataType type) {
   switch (type) {
-    case DataType::kFLOAT: return DType::kFloat32;
-    case DataType::kHALF: return DType::kFloat16;
-    case DataType::kBF16: return DType::kBFloat16;
-    default: return std::nullopt;
+    case DataType::kFLOAT:
+      return DType::kFloat32;
+    case DataType::kHALF:
+      return DType::kFloat16;
+    case DataType::kBF16:
+      return DType::kBFloat16;
+    default:
+      return std::nullopt;
   }
 }
 
 DataType trt_type(DType dtype) {
   switch (dtype) {
-    case DType::kFloat16: return DataType::kHALF;
-    case DType::kBFloat16: return DataType::kBF16;
-    default: return DataType::kFLOAT;
+    case DType::kFloat16:
+      return DataType::kHALF;
+    case DType::kBFloat16:
+      return DataType::kBF16;
+    default:
+      return DataType::kFLOAT;
   }
 }
 
@@ -49,17 +56,23 @@ std::optional<DataType> first_float(Signature const& signature, std::vector<Data
 
 bool is_kind(Kind kind, DataType type, std::optional<DataType> decided) {
   switch (kind) {
-    case Kind::kIndex: return type == DataType::kINT32;
-    case Kind::kInt8: return type == DataType::kINT8;
-    default: return decided ? type == *decided : float_type(type).has_value();
+    case Kind::kIndex:
+      return type == DataType::kINT32;
+    case Kind::kInt8:
+      return type == DataType::kINT8;
+    default:
+      return decided ? type == *decided : float_type(type).has_value();
   }
 }
 
 std::string allowed_types(Kind kind, std::optional<DataType> decided) {
   switch (kind) {
-    case Kind::kIndex: return "INT32";
-    case Kind::kInt8: return "INT8, for it has a scale";
-    default: return decided ? std::string(type_text(*decided)) + ", the type of the other tensors" : "FP32, FP16 or BF16";
+    case Kind::kIndex:
+      return "INT32";
+    case Kind::kInt8:
+      return "INT8, for it has a scale";
+    default:
+      return decided ? std::string(type_text(*decided)) + ", the type of the other tensors" : "FP32, FP16 or BF16";
   }
 }
 

@@ -1,9 +1,9 @@
 // Reads lines "capability warps blocks shared reserved threads registers bytes", writes the resident blocks that NVIDIA's own
 // cuda_occupancy.h computes.
+#include <cuda_occupancy.h>
+
 #include <climits>
 #include <cstdio>
-
-#include <cuda_occupancy.h>
 
 int main() {
   int capability, warps, blocks, threads, registers;

@@ -12,15 +12,15 @@ namespace trtbert::wmma_shared {
 __device__ inline unsigned address(void const* tile) { return static_cast<unsigned>(__cvta_generic_to_shared(tile)); }
 
 // An A or B fragment is eight registers, two halves in each; a float accumulator is eight floats.
-#define TRTBERT_WMMA_LOAD(INSTRUCTION, REGISTER)                                                                             \
-  asm volatile(INSTRUCTION " {%0, %1, %2, %3, %4, %5, %6, %7}, [%8], %9;"                                                    \
+#define TRTBERT_WMMA_LOAD(INSTRUCTION, REGISTER)                                                                                 \
+  asm volatile(INSTRUCTION " {%0, %1, %2, %3, %4, %5, %6, %7}, [%8], %9;"                                                        \
                : REGISTER(d[0]), REGISTER(d[1]), REGISTER(d[2]), REGISTER(d[3]), REGISTER(d[4]), REGISTER(d[5]), REGISTER(d[6]), \
-                 REGISTER(d[7])                                                                                              \
-               : "r"(address(tile)), "r"(leading)                                                                            \
+                 REGISTER(d[7])                                                                                                  \
+               : "r"(address(tile)), "r"(leading)                                                                                \
                : "memory")
-#define TRTBERT_WMMA_STORE(INSTRUCTION)                                                                                      \
-  asm volatile(INSTRUCTION " [%0], {%1, %2, %3, %4, %5, %6, %7, %8}, %9;" ::"r"(address(tile)), "f"(s[0]), "f"(s[1]),          \
-               "f"(s[2]), "f"(s[3]), "f"(s[4]), "f"(s[5]), "f"(s[6]), "f"(s[7]), "r"(leading)                                \
+#define TRTBERT_WMMA_STORE(INSTRUCTION)                                                                                          \
+  asm volatile(INSTRUCTION " [%0], {%1, %2, %3, %4, %5, %6, %7, %8}, %9;" ::"r"(address(tile)), "f"(s[0]), "f"(s[1]), "f"(s[2]), \
+               "f"(s[3]), "f"(s[4]), "f"(s[5]), "f"(s[6]), "f"(s[7]), "r"(leading)                                               \
                : "memory")
 
 __device__ inline void load_a(int* d, int const* tile, unsigned leading, bool is_column_major) {

@@ -31,8 +31,7 @@ class ExprBuilder final : public nvinfer1::IExprBuilder, public nvinfer1::apiv::
                                             nvinfer1::IDimensionExpr const&) override {
     return nullptr;
   }
-  nvinfer1::IDimensionExpr const* declareSizeTensor(int32_t, nvinfer1::IDimensionExpr const&,
-                                                    nvinfer1::IDimensionExpr const&) override {
+  nvinfer1::IDimensionExpr const* declareSizeTensor(int32_t, nvinfer1::IDimensionExpr const&, nvinfer1::IDimensionExpr const&) override {
     return nullptr;
   }
 

@@ -10,12 +10,16 @@ using nvinfer1::PluginFieldType;
 
 size_t element_size(PluginFieldType type) {
   switch (type) {
-    case PluginFieldType::kCHAR: return 1;
+    case PluginFieldType::kCHAR:
+      return 1;
     case PluginFieldType::kFLOAT32:
-    case PluginFieldType::kINT32: return 4;
+    case PluginFieldType::kINT32:
+      return 4;
     case PluginFieldType::kINT64:
-    case PluginFieldType::kFLOAT64: return 8;
-    default: throw Failure("a field is of type " + std::to_string(static_cast<int32_t>(type)) + ", which the host does not know");
+    case PluginFieldType::kFLOAT64:
+      return 8;
+    default:
+      throw Failure("a field is of type " + std::to_string(static_cast<int32_t>(type)) + ", which the host does not know");
   }
 }
 

@@ -24,10 +24,14 @@ constexpr char const* kOps[] = {"FusedEmbedLayerNorm", "FusedQkvAttention", "Fus
 
 char const* type_name(nvinfer1::PluginFieldType type) {
   switch (type) {
-    case nvinfer1::PluginFieldType::kFLOAT32: return "FLOAT32";
-    case nvinfer1::PluginFieldType::kINT32: return "INT32";
-    case nvinfer1::PluginFieldType::kCHAR: return "CHAR";
-    default: return "another type";
+    case nvinfer1::PluginFieldType::kFLOAT32:
+      return "FLOAT32";
+    case nvinfer1::PluginFieldType::kINT32:
+      return "INT32";
+    case nvinfer1::PluginFieldType::kCHAR:
+      return "CHAR";
+    default:
+      return "another type";
   }
 }
 

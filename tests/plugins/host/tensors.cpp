@@ -56,34 +56,52 @@ nvinfer1::Dims dims_of(Shape const& shape) {
 
 char const* name_of(DataType type) {
   switch (type) {
-    case DataType::kFLOAT: return "FP32";
-    case DataType::kHALF: return "FP16";
-    case DataType::kBF16: return "BF16";
-    case DataType::kINT8: return "INT8";
-    case DataType::kINT32: return "INT32";
-    default: return "another type";
+    case DataType::kFLOAT:
+      return "FP32";
+    case DataType::kHALF:
+      return "FP16";
+    case DataType::kBF16:
+      return "BF16";
+    case DataType::kINT8:
+      return "INT8";
+    case DataType::kINT32:
+      return "INT32";
+    default:
+      return "another type";
   }
 }
 
 std::vector<char> encode(Values const& values, DataType type) {
   switch (type) {
-    case DataType::kFLOAT: return encode_as<float>(values, [](double v) { return static_cast<float>(v); });
-    case DataType::kHALF: return encode_as<__half>(values, [](double v) { return __float2half_rn(static_cast<float>(v)); });
-    case DataType::kBF16: return encode_as<__nv_bfloat16>(values, [](double v) { return __float2bfloat16_rn(static_cast<float>(v)); });
-    case DataType::kINT8: return encode_as<int8_t>(values, [](double v) { return static_cast<int8_t>(std::lrint(v)); });
-    case DataType::kINT32: return encode_as<int32_t>(values, [](double v) { return static_cast<int32_t>(std::lrint(v)); });
-    default: throw Failure("the host has no such type");
+    case DataType::kFLOAT:
+      return encode_as<float>(values, [](double v) { return static_cast<float>(v); });
+    case DataType::kHALF:
+      return encode_as<__half>(values, [](double v) { return __float2half_rn(static_cast<float>(v)); });
+    case DataType::kBF16:
+      return encode_as<__nv_bfloat16>(values, [](double v) { return __float2bfloat16_rn(static_cast<float>(v)); });
+    case DataType::kINT8:
+      return encode_as<int8_t>(values, [](double v) { return static_cast<int8_t>(std::lrint(v)); });
+    case DataType::kINT32:
+      return encode_as<int32_t>(values, [](double v) { return static_cast<int32_t>(std::lrint(v)); });
+    default:
+      throw Failure("the host has no such type");
   }
 }
 
 Values decode(std::vector<char> const& bytes, DataType type) {
   switch (type) {
-    case DataType::kFLOAT: return decode_as<float>(bytes, [](float v) { return v; });
-    case DataType::kHALF: return decode_as<__half>(bytes, [](__half v) { return __half2float(v); });
-    case DataType::kBF16: return decode_as<__nv_bfloat16>(bytes, [](__nv_bfloat16 v) { return __bfloat162float(v); });
-    case DataType::kINT8: return decode_as<int8_t>(bytes, [](int8_t v) { return v; });
-    case DataType::kINT32: return decode_as<int32_t>(bytes, [](int32_t v) { return v; });
-    default: throw Failure("the host has no such type");
+    case DataType::kFLOAT:
+      return decode_as<float>(bytes, [](float v) { return v; });
+    case DataType::kHALF:
+      return decode_as<__half>(bytes, [](__half v) { return __half2float(v); });
+    case DataType::kBF16:
+      return decode_as<__nv_bfloat16>(bytes, [](__nv_bfloat16 v) { return __bfloat162float(v); });
+    case DataType::kINT8:
+      return decode_as<int8_t>(bytes, [](int8_t v) { return v; });
+    case DataType::kINT32:
+      return decode_as<int32_t>(bytes, [](int32_t v) { return v; });
+    default:
+      throw Failure("the host has no such type");
   }
 }
 
