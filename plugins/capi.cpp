@@ -5,6 +5,8 @@ extern "C" {
 
 char const* trtbert_plugins_version() { return TRTBERT_VERSION; }
 
+char const* trtbert_plugins_targets() { return TRTBERT_TARGETS; }
+
 int32_t trtbert_fused_bias_gelu(int32_t dtype, trtbert::BiasGeluParams const* params, cudaStream_t stream) {
   return trtbert::fused_bias_gelu(static_cast<trtbert::DType>(dtype), *params, stream);
 }

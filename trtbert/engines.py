@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -131,7 +132,13 @@ def _build_trt(prepared: Prepared, folder: Path, output: Path) -> Manifest:
         kit = output.with_name(output.name + KIT_SUFFIX)
         _write_kit(folder, manifest, kit)
         raise MissingRuntimeError(
-            f"{error}\nThe build kit {kit} holds everything else. On a machine with that GPU and TensorRT: {_steps(manifest, kit, output)}"
+            "\n".join(
+                [
+                    str(error),
+                    *(f"Note: {note}" for note in manifest.notes),
+                    f"The build kit {kit} holds everything else. On a machine with that GPU and TensorRT: {_steps(manifest, kit, output)}",
+                ]
+            )
         ) from error
 
 
@@ -148,6 +155,7 @@ def _lowered(prepared: Prepared, folder: Path) -> Manifest:
             unverified = (UNVERIFIED_LEFT, *unverified)
     lower = lower_for_plugins if prepared.lowering == PLUGIN else lower_for_tensorrt
     lowered, lowerings = lower(model, manifest.target)
+    exceptions = _without_plugin(lowerings) if prepared.lowering == PLUGIN else ()
     runnable = with_query_axis(with_bodies(lowered))
     verifier.check("build", lowered, precision=precision, runnable=runnable, is_half=HALF[precision] is not None)
     save_onnx(lowered, path)
@@ -157,9 +165,20 @@ def _lowered(prepared: Prepared, folder: Path) -> Manifest:
             "lowerings": lowerings,
             "plugins": _library(lowerings, manifest, folder),
             "packing": packing,
+            "notes": manifest.notes + exceptions,
             "verification": verifier.verification(unverified),
         }
     )
+
+
+def _without_plugin(lowerings: tuple[Lowering, ...]) -> tuple[str, ...]:
+    """What to tell of the fused nodes that no plugin took; raises UnsupportedError where none took any."""
+    counts = Counter((lowering.op, lowering.reason, lowering.lowering) for lowering in lowerings if lowering.reason is not None)
+    told = tuple(f"{op} x {num} is no plugin but {lowering}: {reason}" for (op, reason, lowering), num in counts.items())
+    if sum(counts.values()) == len(lowerings):
+        details = "\n  ".join(told) or "the model has no fused node"
+        raise UnsupportedError(f"--lowering plugin: no plugin takes any node of this model; use --lowering native.\n  {details}")
+    return told
 
 
 def _library(lowerings: tuple[Lowering, ...], manifest: Manifest, folder: Path) -> PluginLibrary | None:

@@ -3,6 +3,9 @@ if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
   set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90-real 100-real 120) # the last in PTX too, for what comes
 endif()
 enable_language(CUDA)
+string(REGEX REPLACE "(-real|-virtual)" "" TARGETS "${CMAKE_CUDA_ARCHITECTURES}")
+list(TRANSFORM TARGETS PREPEND sm)
+list(JOIN TARGETS "," TARGETS)
 find_package(CUDAToolkit REQUIRED)
 
 add_library(trtbert_kernel_objects OBJECT ${KERNELS})

@@ -15,4 +15,5 @@ set_source_files_properties(emulation/cuda_runtime.cpp emulation/machine.cpp
 target_include_directories(trtbert_kernel_objects PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}" "${CMAKE_CURRENT_SOURCE_DIR}/emulation")
 target_link_libraries(trtbert_kernel_objects PRIVATE trtbert_gpu)
 target_compile_options(trtbert_kernel_objects PRIVATE -Wall -Wextra -Werror)
+set(TARGETS "")
 set(KERNEL_OBJECTS $<TARGET_OBJECTS:trtbert_kernel_objects>)

@@ -5,12 +5,18 @@
 
 namespace trtbert {
 
+// T, where it is not to be deduced: arguments become what the kernel takes.
+template <typename T>
+struct Same {
+  using Type = T;
+};
+
 #if defined(TRTBERT_EMULATED)
 
-template <typename... Params, typename... Args>
-cudaError_t launch(void (*kernel)(Params...), dim3 grid, int threads, cudaStream_t, Args... args) {
+template <typename... Params>
+cudaError_t launch(void (*kernel)(Params...), dim3 grid, int threads, cudaStream_t, typename Same<Params>::Type... args) {
   emulation::launch(grid, dim3(threads), [=] { kernel(args...); });
-  return cudaGetLastError();
+  return cudaSuccess;
 }
 
 template <typename T>
@@ -21,10 +27,10 @@ T& shared_memory() {
 
 #else
 
-template <typename... Params, typename... Args>
-cudaError_t launch(void (*kernel)(Params...), dim3 grid, int threads, cudaStream_t stream, Args... args) {
-  kernel<<<grid, threads, 0, stream>>>(args...);
-  return cudaGetLastError();
+template <typename... Params>
+cudaError_t launch(void (*kernel)(Params...), dim3 grid, int threads, cudaStream_t stream, typename Same<Params>::Type... args) {
+  void* pointers[] = {&args...};
+  return cudaLaunchKernel(reinterpret_cast<void const*>(kernel), grid, dim3(threads), pointers, 0, stream);
 }
 
 // The T that the threads of a block share; two calls for one T give the same.

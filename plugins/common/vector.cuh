@@ -32,6 +32,22 @@ struct WordOf<16> {
   using Type = uint4;
 };
 
+template <typename Word>
+__device__ void store_word_global(Word* destination, Word word) {
+  *destination = word;
+}
+#if defined(__CUDA_ARCH__)
+// In PTX, because nvcc takes such a store to pieces in some kernels.
+__device__ inline void store_word_global(uint2* destination, uint2 word) {
+  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(destination)), "r"(word.x), "r"(word.y) : "memory");
+}
+__device__ inline void store_word_global(uint4* destination, uint4 word) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(destination)), "r"(word.x), "r"(word.y),
+               "r"(word.z), "r"(word.w)
+               : "memory");
+}
+#endif
+
 template <typename T, int N>
 struct Vector {
   static constexpr int kWordBytes = sizeof(T) * N < 16 ? sizeof(T) * N : 16;
@@ -60,6 +76,14 @@ struct Vector {
     std::memcpy(words, at, sizeof(words));
 #pragma unroll
     for (int i = 0; i < kWords; ++i) reinterpret_cast<Word*>(destination)[i] = words[i];
+  }
+
+  // The same in global memory.
+  __device__ void store_global(T* destination) const {
+    Word words[kWords];
+    std::memcpy(words, at, sizeof(words));
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) store_word_global(reinterpret_cast<Word*>(destination) + i, words[i]);
   }
 };
 

@@ -13,8 +13,6 @@ extern "C" {
 
 void emulation_set_compute_capability(int32_t capability) { compute_capability = capability; }
 
-cudaError_t cudaGetLastError() { return cudaSuccess; }
-
 cudaError_t cudaGetDevice(int* device) {
   *device = 0;
   return cudaSuccess;

@@ -159,7 +159,7 @@ __device__ void store_context(QkvAttentionParams const& p, Tile const& tile, int
     Vector<Out, kCount> chunk;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) chunk.at[i] = quantized<Out>(values[i], p.y_scale);
-    chunk.store(y + offset);
+    chunk.store_global(y + offset);
   };
   p.y_scale == 0.0f ? write(static_cast<T*>(p.y)) : write(static_cast<int8_t*>(p.y));
 }

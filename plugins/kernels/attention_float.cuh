@@ -20,8 +20,8 @@ struct FloatShare {
 
 template <int kHead>
 struct FloatShared {
-  float tile[kKeys][kHead];  // of the keys, then of the values; every row is read by all queries at once
-  float scores[FloatShare<kHead>::kQueries][kKeys + 4];
+  alignas(16) float tile[kKeys][kHead];  // of the keys, then of the values; every row is read by all queries at once
+  alignas(16) float scores[FloatShare<kHead>::kQueries][kKeys + 4];
 };
 
 // total += term, the rounding error of the sum so far being `error`.

@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kThreads)
       float const total = dequantized(x_vector.at[i], x_scale) + to_float(bias_vector.at[i]);
       y_vector.at[i] = quantized<Out>(gelu<kIsTanh>(total), y_scale);
     }
-    y_vector.store(y + row * width + column);
+    y_vector.store_global(y + row * width + column);
   }
 }
 

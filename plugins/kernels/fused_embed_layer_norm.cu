@@ -68,8 +68,8 @@ bool is_valid(EmbedLayerNormParams const& p) {
 }  // namespace
 
 cudaError_t fused_embed_layer_norm(DType dtype, EmbedLayerNormParams const& p, cudaStream_t stream) {
+  if (p.batch == 0 || p.length == 0) return cudaSuccess;  // its pointers may be null
   if (!is_valid(p)) return cudaErrorInvalidValue;
-  if (p.batch == 0 || p.length == 0) return cudaSuccess;
   return dispatch_float(dtype, [&](auto t) {
     using T = decltype(t);
     return dispatch_int8<T>(p.word_scale, [&](auto in) {

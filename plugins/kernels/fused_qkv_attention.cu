@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kInt8Capability = 75;
 constexpr int kBFloat16Capability = 80;
+constexpr int64_t kMaxLength = INT32_MAX - 64;  // a tile more is still an int
 
 // Calls use(integral_constant<int, kHead>), the smallest head that the kernels are compiled for which holds `head_size`.
 template <typename Use>
@@ -38,8 +39,8 @@ bool is_valid(QkvAttentionParams const& p) {
   bool const is_packed = p.cu_seqlens != nullptr;
   bool const has_head =
       p.head_size >= 8 && p.head_size <= 128 && p.head_size % 8 == 0 && p.num_heads >= 1 && p.num_heads <= static_cast<int>(kMaxGridY);
-  bool const has_sizes =
-      p.batch >= 0 && p.batch <= INT32_MAX && (is_packed ? p.tokens >= 0 && p.tokens <= INT32_MAX : p.length >= 0 && p.length <= INT32_MAX);
+  bool const has_sizes = p.batch >= 0 && p.batch <= INT32_MAX &&
+                         (is_packed ? p.tokens >= 0 && p.tokens <= kMaxLength : p.length >= 0 && p.length <= kMaxLength);
   bool const has_mask = is_packed ? p.mask == nullptr && p.bias == nullptr : p.mask != nullptr;
   bool const has_bias = p.bias == nullptr || p.bias_batch == 1 || p.bias_batch == p.batch;
   bool const is_int8 = has_products_in_int8(p);
@@ -50,8 +51,8 @@ bool is_valid(QkvAttentionParams const& p) {
 }  // namespace
 
 cudaError_t fused_qkv_attention(DType dtype, QkvAttentionParams const& p, cudaStream_t stream) {
+  if (p.batch == 0 || (p.cu_seqlens == nullptr ? p.length : p.tokens) == 0) return cudaSuccess;  // its pointers may be null
   if (!is_valid(p)) return cudaErrorInvalidValue;
-  if (p.batch == 0 || (p.cu_seqlens == nullptr ? p.length : p.tokens) == 0) return cudaSuccess;
   if (has_products_in_int8(p)) {
     if (cudaError_t const error = require_capability(kInt8Capability); error != cudaSuccess) return error;
   } else if (dtype == DType::kBFloat16) {

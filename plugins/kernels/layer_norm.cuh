@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(kLayerNormThreads<kLanes>, kHalfOfGpu / kLayer
       Real const normed = (totals[i] - centre) * factor;
       y.at[i] = quantized<Out>(static_cast<float>(normed * to_float(gamma.at[i]) + to_float(beta.at[i])), output.y_scale);
     }
-    y.store(output.y + row * width + column);
+    y.store_global(output.y + row * width + column);
   });
 }
 

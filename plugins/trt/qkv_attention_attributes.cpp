@@ -9,8 +9,8 @@ namespace {
 constexpr char const* kInt8Scales[] = {"q_scale", "k_scale", "v_scale", "probability_scale"};
 
 void check_heads(QkvAttentionParams const& params) {
-  if (params.num_heads < 1) {
-    throw Refusal("attribute num_heads is " + std::to_string(params.num_heads) + "; allowed is 1 or more");
+  if (params.num_heads < 1 || params.num_heads > 65535) {
+    throw Refusal("attribute num_heads is " + std::to_string(params.num_heads) + "; allowed is 1 to 65535");
   }
   if (params.head_size < 8 || params.head_size > 128 || params.head_size % 8 != 0) {
     throw Refusal("attribute head_size is " + std::to_string(params.head_size) + "; allowed is 8 to 128 in steps of 8");

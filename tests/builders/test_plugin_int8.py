@@ -130,3 +130,27 @@ def test_attention_keeps_its_products_in_int8_and_writes_int8(has_bias: bool) ->
     names, scales = lowered(graph, given)
     assert names == ["FusedQkvAttention", "DequantizeLinear"]
     assert scales == {"y_scale": 0.05}
+
+
+TWO_READERS = """
+g (int8[b,s,8] q, float[8] bias) => (float[b,s,8] y, float[b,s,8] z, float[b,s,8] w)
+<float scale = {0.05}, int8 zero = {0}>
+{ x = DequantizeLinear (q, scale, zero)
+  y = trtbert.FusedBiasGelu <approximate: string = "none"> (x, bias)
+  z = trtbert.FusedBiasGelu <approximate: string = "tanh"> (x, bias)
+  w = trtbert.FusedSkipLayerNorm <epsilon: float = 1e-5> (x, x, bias, bias) }
+"""
+
+
+def test_a_tensor_that_many_plugins_read() -> None:
+    model = parse(TWO_READERS)
+    result, records = lower_for_plugins(model, "sm75")
+    assert [record.lowering for record in records] == 3 * ["plugin"]
+    assert [sorted(name for name in node.attributes if name.endswith("_scale")) for node in result.graph if node.domain == DOMAIN] == [
+        ["x_scale"],
+        ["x_scale"],
+        ["skip_scale", "x_scale"],
+    ]
+    given: Feeds = {"q": RNG.integers(-128, 128, (2, 3, 8)).astype(np.int8), "bias": floats(8)}
+    for actual, expected in zip(run(with_bodies(result), given), run(model, given), strict=True):
+        assert actual.tolist() == expected.tolist()

@@ -69,7 +69,9 @@ def test_missing_headers_are_said_with_the_script_that_fetches_them(tmp_path: Pa
     if refused.returncode == 0:
         pytest.skip("TensorRT's headers are installed on this machine")
     message = " ".join(refused.stderr.split())
-    assert "TensorRT's headers were not found. Fetch them: plugins/scripts/fetch-tensorrt-headers" in message
+    assert "TensorRT's headers were not found" in message and "Fetch them: plugins/scripts/fetch-tensorrt-headers" in message
+    nowhere = run("cmake", "--preset", "emulated", "-B", tmp_path, f"-DTENSORRT_INCLUDE_DIR={tmp_path / 'nowhere'}")
+    assert nowhere.returncode != 0 and f"TENSORRT_INCLUDE_DIR is '{tmp_path / 'nowhere'}'" in "".join(nowhere.stderr.split("\n  "))
 
 
 def test_a_fetched_folder_is_kept_and_another_folder_is_not_touched(emulated_plugins: Path, tmp_path: Path) -> None:
@@ -81,7 +83,7 @@ def test_a_fetched_folder_is_kept_and_another_folder_is_not_touched(emulated_plu
     (tmp_path / "mine.txt").write_text("mine")
     refused = run(SCRIPTS / "fetch-tensorrt-headers", tmp_path)
     assert refused.returncode == 1
-    assert refused.stderr.strip() == f"{tmp_path} holds something else than these headers; give an empty or a new folder"
+    assert refused.stderr.strip() == f"{tmp_path} holds something else than what fetch-tensorrt-headers makes; give an empty or a new folder"
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 

@@ -42,6 +42,7 @@ def test_a_good_kernel_passes() -> None:
         ({"instructions": {"LDG.E": 1, "IMMA.8816.S8.S8": 1}}, "has no HMMA; fp16 products must be on tensor cores since sm_70"),
         ({"name": "attention_int8_kernel<fp16, 64>"}, "has no IMMA; int8 products must be on tensor cores since sm_75"),
         ({"instructions": {"HMMA.1688.F32": 1, "EXIT": 1}}, "reads and writes nothing; allowed is that only below sm_70"),
+        ({"source": "fused_bias_gelu", "name": "bias_gelu_kernel<fp16, fp16, fp16, 8, true>"}, "has no STG of 128 bits"),
         (
             {"conflicts": {"LDS 1 a.cuh:1": 9, "STS.64 4 a.cuh:7": 2}},
             "conflicts in shared memory: 2 x STS.64 4-way at a.cuh:7; allowed is",

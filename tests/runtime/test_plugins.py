@@ -127,3 +127,13 @@ def test_the_sources_are_all_that_cmake_reads() -> None:
     folders = re.findall(r"add_subdirectory\(([^)]+)\)", (root / "CMakeLists.txt").read_text())
     assert len(folders) > 1 and set(folders) <= set(plugins.SOURCES)
     assert all((root / name).exists() for name in plugins.SOURCES)
+
+
+def test_a_library_for_another_target_or_with_no_plugins(tmp_path: Path) -> None:
+    library = make_library(tmp_path / "turing", targets="sm75,sm80")
+    plugins.check_library(library, "sm80")
+    with pytest.raises(PackageError, match=re.escape(f"{library} (version 1.2.3) is compiled for sm75,sm80, not for sm70. Build it")):
+        plugins.check_library(library, "sm70")
+    emulated = make_library(tmp_path / "emulated", targets="")
+    with pytest.raises(PackageError, match="is compiled for the CPU, not for sm80"):
+        plugins.check_library(emulated, "sm80")

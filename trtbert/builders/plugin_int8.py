@@ -33,13 +33,13 @@ def unfold_scales(node: ir.Node) -> None:
     assert dtype is not None
     for name, value in inputs.items():
         if (attribute := node.attributes.pop(f"{name}_scale", None)) is not None:
-            dequantize = _node(graph, "DequantizeLinear", value, attribute.as_float(), dtype, result=dtype)
+            dequantize = _node(graph, f"{node.outputs[0].name}.{name}", "DequantizeLinear", value, attribute.as_float(), dtype, result=dtype)
             graph.insert_before(node, dequantize)
             _replace_input(node, value, dequantize.outputs[0])
     if (attribute := node.attributes.pop(_RESULT, None)) is not None:
         y = node.outputs[0]
         y.type = ir.TensorType(dtype)
-        quantize = _node(graph, "QuantizeLinear", y, attribute.as_float(), dtype, result=ir.DataType.INT8)
+        quantize = _node(graph, f"{y.name}.y", "QuantizeLinear", y, attribute.as_float(), dtype, result=ir.DataType.INT8)
         graph.insert_after(node, quantize)
         ir.convenience.replace_all_uses_with(y, quantize.outputs[0])
         quantize.replace_input_with(0, y)
@@ -77,13 +77,13 @@ def _replace_input(node: ir.Node, old: ir.Value, new: ir.Value) -> None:
     node.replace_input_with(list(node.inputs).index(old), new)
 
 
-def _node(graph: ir.Graph, op_type: str, x: ir.Value, scale: float, dtype: ir.DataType, *, result: ir.DataType) -> ir.Node:
+def _node(graph: ir.Graph, name: str, op_type: str, x: ir.Value, scale: float, dtype: ir.DataType, *, result: ir.DataType) -> ir.Node:
+    """Q or DQ of `x`; a tensor may be read by many nodes, so that the names are those of the one it stands beside."""
     constants = []
     for suffix, tensor in (("scale", ir.tensor(np.asarray(scale, dtype.numpy()), dtype=dtype)), ("zero", ir.tensor(np.int8(0)))):
-        name = f"{x.name}_{op_type}_{suffix}"
-        value = ir.Value(name=name, const_value=tensor, shape=ir.Shape([]), type=ir.TensorType(tensor.dtype))
+        value = ir.Value(name=f"{name}_{op_type}_{suffix}", const_value=tensor, shape=ir.Shape([]), type=ir.TensorType(tensor.dtype))
         graph.register_initializer(value)
         constants.append(value)
-    node = ir.node(op_type, [x, *constants], name=f"{x.name}_{op_type}")
+    node = ir.node(op_type, [x, *constants], name=f"{name}_{op_type}")
     node.outputs[0].name, node.outputs[0].shape, node.outputs[0].type = node.name, x.shape, ir.TensorType(result)
     return node

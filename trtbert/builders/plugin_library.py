@@ -14,12 +14,13 @@ SOURCES = "plugin-sources"
 def check_obtainable(target: Target) -> None:
     """Raise MissingRuntimeError where there is neither a library nor sources to build it from, PackageError for a library that is none."""
     if plugins.find_library(target) is not None or plugins.sources() is None:
-        plugins.version_of(plugins.require_library(target))
+        plugins.check_library(plugins.require_library(target), target)
 
 
 def copy_library(target: Target, folder: Path) -> PluginLibrary:
     """Copy the library into `folder`; raises MissingRuntimeError where there is none."""
     found, copy = plugins.require_library(target, folder), folder / plugins.LIBRARY
+    plugins.check_library(found, target)
     facts = PluginLibrary(name=copy.name, version=plugins.version_of(found), sha256=plugins.sha256_of(found))
     if found.resolve() != copy.resolve():
         shutil.copyfile(found, copy)

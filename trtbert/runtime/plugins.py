@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import os
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +16,9 @@ ENVIRONMENT = "TRTBERT_PLUGINS"
 SOURCES = ("CMakeLists.txt", "CMakePresets.json", "plugins", "tests/plugins/driver", "tests/plugins/host", "trtbert/version.py")
 """What the library is built from, in a checkout of trtbert."""
 
-_SYSTEM = (Path("/usr/local/lib"), Path("/usr/lib"))
+_SYSTEM = tuple(
+    Path(prefix, name) for prefix in ("/usr/local", "/usr") for name in ("lib", "lib64", f"lib/{sysconfig.get_config_var('MULTIARCH')}")
+)
 _CHECKOUT = Path(__file__).parents[2]
 _ADVICE = (
     "Build it in a checkout of trtbert (cmake --preset plugins && cmake --build --preset plugins; for Volta the preset is sm70), "
@@ -79,6 +82,18 @@ def version_of(path: Path) -> str:
         raise PackageError(f"{path} is no plugin library of trtbert: {error}. {_ADVICE}") from error
     version.restype = ctypes.c_char_p
     return bytes(version()).decode()
+
+
+def check_library(path: Path, target: str) -> None:
+    """Raise PackageError for a library that holds no plugins, as that of the kernels alone, or none for `target`."""
+    version = version_of(path)
+    library = ctypes.CDLL(str(path.absolute()))
+    if not (hasattr(library, "getCreators") and hasattr(library, "trtbert_plugins_targets")):
+        raise PackageError(f"{path} (version {version}) holds no TensorRT plugins. {_ADVICE}")
+    library.trtbert_plugins_targets.restype = ctypes.c_char_p
+    targets = bytes(library.trtbert_plugins_targets()).decode()
+    if target not in targets.split(","):
+        raise PackageError(f"{path} (version {version}) is compiled for {targets or 'the CPU'}, not for {target}. {_ADVICE}")
 
 
 def sha256_of(path: Path) -> str:

@@ -1,5 +1,6 @@
 """What every kernel has to keep to, from the compiler's output alone; each breach is a sentence."""
 
+import re
 from collections.abc import Callable, Iterable
 
 from plugins.tools.kernel_report.kernel import Kernel, ways_of
@@ -74,6 +75,16 @@ def emptiness(kernel: Kernel) -> str | None:
     return f"reads and writes nothing; allowed is that only below sm_{since}"
 
 
+def wide_accesses(kernel: Kernel) -> str | None:
+    """Of a kernel that moves more than one element at a time, as the first number in its name says; INT8 moves in fewer bytes."""
+    found = re.search(r"\b\d+\b", kernel.name)
+    if kernel.source == ATTENTION or found is None or found[0] == "1":
+        return None
+    needed = ("LDG",) if "int8" in kernel.types else ("LDG", "STG")
+    missing = [opcode for opcode in needed if not kernel.count(rf"{opcode}\..*128")]
+    return f"has no {' and no '.join(missing)} of 128 bits; a kernel of vectors needs them" if missing else None
+
+
 def bank_conflicts(kernel: Kernel) -> str | None:
     if kernel.ways <= WAYS:
         return None
@@ -103,6 +114,7 @@ GATES: tuple[Callable[[Kernel], str | None], ...] = (
     tensor_cores,
     emptiness,
     generic_accesses,
+    wide_accesses,
     bank_conflicts,
     untraced_accesses,
 )

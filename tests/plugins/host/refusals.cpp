@@ -87,7 +87,7 @@ std::vector<AttributeRefusal> attribute_refusals() {
   };
   for (char const* op : {"FusedQkvAttention", "FusedPackedQkvAttention"}) {
     refusals.insert(refusals.end(), {
-                                        {op, set("num_heads", 0), "num_heads is 0; allowed is 1 or more"},
+                                        {op, set("num_heads", 0), "num_heads is 0; allowed is 1 to 65535"},
                                         {op, set("num_heads", 2.0F), "num_heads is of type FLOAT32; allowed is INT32 or INT64"},
                                         {op, set("head_size", 12), "head_size is 12; allowed is 8 to 128 in steps of 8"},
                                         {op, set("head_size", 136), "head_size is 136; allowed is 8 to 128 in steps of 8"},
