@@ -22,14 +22,14 @@ EXAMPLE = "example: python -m plugins.tools.mutation_check --write docs/kernel-p
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m plugins.tools.mutation_check", description=__doc__, epilog=EXAMPLE)
     parser.add_argument("--all", action="store_true", help="run every check on every bug, not only those up to the first that finds it")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="as --all, and put the table into this page")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into this page")
     parser.add_argument("--only", default="", metavar="PART", help="only bugs that have this in their name")
     parser.add_argument("--jobs", type=int, default=2, help="bugs at a time (default: %(default)s)")
     arguments = parser.parse_args()
     mutants = [mutant for mutant in MUTANTS if arguments.only in mutant.name]
     try:
         builds = {variant: emulated_build(variant) for variant in ("plain", "address", "thread")}
-        found = _search(mutants, builds, arguments.jobs, None if arguments.all or arguments.write else 1)
+        found = _search(mutants, builds, arguments.jobs, None if arguments.all else 1)
     except (MissingTool, BuildFailed, StaleMutant, FalseAlarm) as error:
         print(error, file=sys.stderr)
         return 2
