@@ -83,7 +83,9 @@ def test_a_fetched_folder_is_kept_and_another_folder_is_not_touched(emulated_plu
     (tmp_path / "mine.txt").write_text("mine")
     refused = run(SCRIPTS / "fetch-tensorrt-headers", tmp_path)
     assert refused.returncode == 1
-    assert refused.stderr.strip() == f"{tmp_path} holds something else than what fetch-tensorrt-headers makes; give an empty or a new folder"
+    assert (
+        refused.stderr.strip() == f"{tmp_path} holds something else than what fetch-tensorrt-headers makes; give an empty or a new folder"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 

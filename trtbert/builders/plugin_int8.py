@@ -33,7 +33,9 @@ def unfold_scales(node: ir.Node) -> None:
     assert dtype is not None
     for name, value in inputs.items():
         if (attribute := node.attributes.pop(f"{name}_scale", None)) is not None:
-            dequantize = _node(graph, f"{node.outputs[0].name}.{name}", "DequantizeLinear", value, attribute.as_float(), dtype, result=dtype)
+            dequantize = _node(
+                graph, f"{node.outputs[0].name}.{name}", "DequantizeLinear", value, attribute.as_float(), dtype, result=dtype
+            )
             graph.insert_before(node, dequantize)
             _replace_input(node, value, dequantize.outputs[0])
     if (attribute := node.attributes.pop(_RESULT, None)) is not None:
