@@ -168,15 +168,20 @@ def _prepare(job: _Job) -> Prepared:
         quantization=quantization,
         verification=verifier.verification(),
         notes=notes,
-        source=SourceFacts(
-            path=str(job.model.resolve()),
-            sha256=fingerprint["sha256"],
-            tokenizer=None if config.tokenizer is None else str(config.tokenizer.resolve()),
-            pooling=config.pooling,
-        ),
+        source=_source_facts(job, fingerprint["sha256"]),
         files={},
     )
     return Prepared(model=model, manifest=manifest, lowering=job.lowering, is_packed=config.packed, verifier=verifier)
+
+
+def _source_facts(job: _Job, sha256: str) -> SourceFacts:
+    tokenizer = job.config.tokenizer
+    return SourceFacts(
+        path=str(job.model.resolve()),
+        sha256=sha256,
+        tokenizer=None if tokenizer is None else str(tokenizer.resolve()),
+        pooling=job.config.pooling,
+    )
 
 
 def _quantize(job: _Job, model: ir.Model, facts: ModelFacts, source_sha256: str) -> Quantized:

@@ -93,27 +93,6 @@ __device__ void load_columns(QkvAttentionParams const& p, Tile const& tile, Part
   load_chunks<true, T, kRows, kColumns>(p, tile, part, first_row, is_kept, store);
 }
 
-// How the warps of a tensor-core kernel share a tile: kSplit warps have the same 16 queries, and each of them a part of the keys
-// of a block, and of the columns of the context, so that the context of a wide head fits the registers.
-template <int kHead>
-struct Share {
-  static constexpr int kSplit = kHead > 64 ? 2 : 1;
-  static constexpr int kQueries = 16 * kWarps / kSplit;
-  static constexpr int kFragments = kHead / 16 / kSplit;                    // of the context
-  static constexpr int kKeyFragments = kKeys / 16 / kSplit;                 // of the scores
-  static constexpr int kLanesPerRow = 4;                                    // that make the softmax of a row
-  static constexpr int kPasses = 16 / kSplit / (kWarpSize / kLanesPerRow);  // rows whose softmax a lane has a part in
-  static constexpr int kKeysPerLane = kKeys / kLanesPerRow;
-
-  int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  int part = warp % kSplit;
-  int first_row = warp / kSplit * 16;                  // of the warp's 16 queries, in the tile
-  int first_key = lane % kLanesPerRow * kKeysPerLane;  // of a row, for this lane
-
-  __device__ int row(int pass) const { return first_row + part * (16 / kSplit) + pass * (kWarpSize / kLanesPerRow) + lane / kLanesPerRow; }
-};
-
 // The part of a row of scores that one lane has, as exponents of 2: log2(e) (raw * scale + bias), -infinity for a key that is not kept.
 template <typename T, int kCount, typename Raw>
 __device__ void lane_scores(QkvAttentionParams const& p, Tile const& tile, Raw const* raw, float scale, unsigned kept, int row, int key,
@@ -146,8 +125,25 @@ __device__ float largest(float const* scores) {
   return result;
 }
 
-// What to subtract from scores before the power of 2: their maximum, but never -infinity, which would give NaN.
-__device__ inline float softmax_base(float maximum) { return maximum == -INFINITY ? 0.0f : maximum; }
+// The softmax of a row, as far as its keys have been gone through.
+struct Softmax {
+  float maximum = -INFINITY;
+  float total = 0.0f;  // of 2^(score - base())
+
+  // What to subtract from scores: their maximum, but never -infinity, which would give NaN.
+  __device__ float base() const { return maximum == -INFINITY ? 0.0f : maximum; }
+
+  // Goes on to scores of which `largest` is the largest; gives what sums so far have to be multiplied by.
+  __device__ float raise(float largest) {
+    float const before = maximum;
+    maximum = fmaxf(maximum, largest);
+    float const factor = exp2f(before - base());
+    total *= factor;
+    return factor;
+  }
+
+  __device__ float inverse() const { return total > 0.0f ? 1.0f / total : 0.0f; }
+};
 
 // Writes kCount `values` to a query's row of the context, as T or as INT8.
 template <typename T, int kCount>

@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks) attention_float_kernel(Q
     context[step] = errors[step] = Vector<float, 4>::zero();
   }
 
-  float maximum = -INFINITY, total = 0.0f;
+  Softmax softmax;
   for (int first_key = 0; first_key < tile.length; first_key += kKeys) {
     unsigned const kept = kept_keys(p, tile, first_key);
     if (kept == 0) continue;
@@ -88,18 +88,15 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks) attention_float_kernel(Q
     float scores[kKeysPerLane];
     lane_scores<float, kKeysPerLane>(p, tile, &shared.scores[row][lane * kKeysPerLane], p.scale, kept, row, lane * kKeysPerLane, first_key,
                                      scores);
-    float const new_maximum = fmaxf(maximum, lanes_max<kLanes>(largest<kKeysPerLane>(scores)));
-    float const base = softmax_base(new_maximum);
-    float const factor = exp2f(maximum - base);
+    float const factor = softmax.raise(lanes_max<kLanes>(largest<kKeysPerLane>(scores)));
     float sum = 0.0f;
 #pragma unroll
     for (int i = 0; i < kKeysPerLane; ++i) {
-      float const probability = exp2f(scores[i] - base);
+      float const probability = exp2f(scores[i] - softmax.base());
       shared.scores[row][lane * kKeysPerLane + i] = probability;
       sum += probability;
     }
-    maximum = new_maximum;
-    total = total * factor + lanes_sum<kLanes>(sum);
+    softmax.total += lanes_sum<kLanes>(sum);
     __syncthreads();
 
     // Context.
@@ -130,11 +127,10 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks) attention_float_kernel(Q
   }
 
   // Outputs.
-  float const inverse = total > 0.0f ? 1.0f / total : 0.0f;
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
 #pragma unroll
-    for (float& value : context[step].at) value *= inverse;
+    for (float& value : context[step].at) value *= softmax.inverse();
     store_context<float, 4>(p, tile, query_index, (step * kLanes + lane) * 4, context[step].at);
   }
 }

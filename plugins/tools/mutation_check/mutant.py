@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 REDUCE, VECTOR, LAYER_NORM = "common/reduce.cuh", "common/vector.cuh", "kernels/layer_norm.cuh"
 SKIP, EMBED, GELU = "kernels/fused_skip_layer_norm.cu", "kernels/fused_embed_layer_norm.cu", "kernels/fused_bias_gelu.cu"
-ATTENTION, LAUNCHER = "kernels/attention.cuh", "kernels/fused_qkv_attention.cu"
+ATTENTION, WMMA, LAUNCHER = "kernels/attention.cuh", "kernels/attention_wmma.cuh", "kernels/fused_qkv_attention.cu"
 FLOAT, HALF, INT8 = "kernels/attention_float.cuh", "kernels/attention_half.cuh", "kernels/attention_int8.cuh"
 
 

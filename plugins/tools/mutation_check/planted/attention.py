@@ -11,9 +11,9 @@ MUTANTS = (
     Mutant("packed sequences at the places of padded ones", ATTENTION, "return {batch, begin,", "return {batch, batch * (end - begin),"),
     Mutant("NaN for a query that is left no key", ATTENTION, "maximum == -INFINITY ? 0.0f : maximum", "maximum"),
     without("the context is not rescaled, FP16", HALF, "    rescale_context();\n", before=_CONTEXT),
-    without("the sum is not rescaled, FP16", HALF, " * factor", before="total[pass]", after=" + lanes_sum"),
-    Mutant("no zeros for a batch of padding, FP16", HALF, "total[pass] > 0.0f ? 1.0f / total[pass] : 0.0f", "1.0f / total[pass]"),
+    without("the sum is not rescaled", ATTENTION, "    total *= factor;\n"),
+    Mutant("no zeros for a batch of padding", ATTENTION, "total > 0.0f ? 1.0f / total : 0.0f", "1.0f / total"),
     Mutant("the scale of keys for values, INT8", INT8, "to_int8(chunk, p.v_scale)", "to_int8(chunk, p.k_scale)"),
-    without("the sum is not rescaled, INT8", INT8, " * exp2f(maximum[pass] - base)", before="total[pass]", after=" +"),
+    Mutant("the context in INT8 has the scale of the keys", INT8, "p.probability_scale * p.v_scale", "p.probability_scale * p.k_scale"),
     without("the context is not rescaled, FP32", FLOAT, "context[step].at[i] *= factor;"),
 )

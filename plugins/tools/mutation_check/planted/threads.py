@@ -1,6 +1,6 @@
 """Threads that do not wait for each other, and warps that do not exchange what they should."""
 
-from plugins.tools.mutation_check.mutant import FLOAT, HALF, INT8, REDUCE, Mutant, without
+from plugins.tools.mutation_check.mutant import FLOAT, HALF, INT8, REDUCE, WMMA, Mutant, without
 
 _BARRIER = "    __syncthreads();\n"
 _WARP_BARRIER = "    __syncwarp();\n"
@@ -15,10 +15,8 @@ MUTANTS = (
     without("no barrier between scores and values that overwrite keys, FP16", HALF, _BARRIER, after="    load_tile(kValue);\n"),
     without("no barrier between probabilities and their product, FP16", HALF, _BARRIER, after="\n    // Context.\n"),
     without("no __syncwarp before probabilities overwrite scores, FP16", HALF, "      __syncwarp();\n", after="      float sum = 0.0f;\n"),
-    without(
-        "no __syncwarp after a fragment is stored, FP16", HALF, _WARP_BARRIER, before="wmma::mem_row_major);\n", after="    int const row"
-    ),
-    without("no __syncwarp before the next fragment is stored, FP16", HALF, _WARP_BARRIER, before="values.at);\n"),
+    without("no __syncwarp after a fragment is stored", WMMA, _WARP_BARRIER, after="    auto const sums"),
+    without("no __syncwarp before the next fragment is stored", WMMA, _WARP_BARRIER, before="values);\n"),
     without(
         "no barrier between probabilities and their product, INT8",
         INT8,
