@@ -41,7 +41,7 @@ def _cuda_include() -> Path:
 
 
 @contextmanager
-def _locked(name: str) -> Iterator[None]:
+def locked(name: str) -> Iterator[None]:
     BUILD.mkdir(exist_ok=True)
     with (BUILD / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -50,7 +50,7 @@ def _locked(name: str) -> Iterator[None]:
 
 def _fetched(script: str, *arguments: str, folder: str) -> Path | None:
     """build/`folder`, made by a script of plugins/scripts; None where the package index cannot be reached."""
-    with _locked(folder):
+    with locked(folder):
         done = run(SCRIPTS / script, *arguments, BUILD / folder)
     assert "DO NOT MATCH THE HASHES" not in done.stderr, done.stderr
     return BUILD / folder if done.returncode == 0 else None
@@ -62,7 +62,7 @@ def emulated() -> Path:
     need("cmake", "c++", "make")
     headers = _fetched("fetch-tensorrt-headers", folder="tensorrt-headers")
     tensorrt = ["-DTRTBERT_TENSORRT=OFF"] if headers is None else ["-DTRTBERT_TENSORRT=ON", f"-DTENSORRT_INCLUDE_DIR={headers}"]
-    with _locked("emulated"):
+    with locked("emulated"):
         configured = run("cmake", "--preset", "emulated", f"-DCUDA_INCLUDE_DIR={_cuda_include()}", *tensorrt)
         assert configured.returncode == 0, configured.stderr
         built = run("cmake", "--build", "--preset", "emulated", "--parallel", str(os.cpu_count()))
@@ -103,10 +103,16 @@ def _takes_any_kernels(item: pytest.Item) -> bool:
 
 
 @pytest.fixture(scope="session")
-def emulated_plugins(emulated: Path) -> Path:
-    """The library of the TensorRT plugins."""
-    if not (BUILD / "tensorrt-headers").exists():
+def tensorrt_headers() -> Path:
+    folder = _fetched("fetch-tensorrt-headers", folder="tensorrt-headers")
+    if folder is None:
         pytest.skip("TensorRT's headers cannot be fetched: the package index cannot be reached")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def emulated_plugins(emulated: Path, tensorrt_headers: Path) -> Path:
+    """The library of the TensorRT plugins."""
     return emulated / "plugins" / "libtrtbert_plugins.so"
 
 
