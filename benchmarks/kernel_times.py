@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from contenders import Timing
@@ -15,7 +15,7 @@ from gpu import Gpu
 from roofline import Work, attention, bias_gelu, embed_layer_norm, skip_layer_norm
 
 from tests.plugins.device import Block, DeviceKernels
-from tests.plugins.kernels import FLOAT_TYPES, Array, Kernels
+from tests.plugins.kernels import FLOAT_TYPES, Array
 
 HIDDEN, FFN, HEADS, HEAD_SIZE, WORDS = 768, 3072, 12, 64, 30522
 ROWS_BS = (32, 384)
@@ -33,8 +33,16 @@ class Case:
     dtype: str
     shape: str
     work: Work
-    make: Callable[[], Callable[[Kernels], object]]
-    """Makes the arrays; gives the call with them."""
+    make: Callable[[], Callable[[Any], object]]
+    """Makes the arrays; gives the call with them, of Kernels or of what has its methods."""
+
+
+class Recorder(Protocol):
+    """Has the methods of Kernels; a call of one keeps what starts its work on the GPU."""
+
+    launches: list[Callable[[], object]]
+
+    def free(self) -> None: ...
 
 
 class LaunchRecorder(DeviceKernels):
@@ -42,7 +50,7 @@ class LaunchRecorder(DeviceKernels):
 
     def __init__(self, library: Path, cudart: Any = None) -> None:
         super().__init__(library, cudart)
-        self.launches: list[Callable[[], None]] = []
+        self.launches: list[Callable[[], object]] = []
         self._blocks: list[Block] = []
 
     def start(self, launcher: str, dtype: np.dtype[Any], values: Mapping[str, Any]) -> None:
@@ -59,7 +67,7 @@ class LaunchRecorder(DeviceKernels):
         self.launches, self._blocks = [], []
 
 
-def measure(case: Case, recorder: LaunchRecorder, gpu: Gpu) -> Timing:
+def measure(case: Case, recorder: Recorder, gpu: Gpu) -> Timing:
     """Milliseconds of one launch. The arrays are there several times, more than the L2 cache holds, and used in turn."""
     call = case.make()
     num_sets = min(MAX_SETS, 2 + 3 * gpu.attribute("L2CacheSize") // case.work.num_bytes)
@@ -94,15 +102,15 @@ def _row_cases(dtype: str) -> Iterator[Case]:
     float_dtype, size, y_size, scales = _types(dtype)
     rows = ROWS_BS[0] * ROWS_BS[1]
 
-    def make_gelu() -> Callable[[Kernels], object]:
+    def make_gelu() -> Callable[[Any], object]:
         x, bias = _randoms(float_dtype, (rows, FFN), (FFN,))
         return lambda kernels: kernels.bias_gelu(x, bias, **scales)
 
-    def make_skip() -> Callable[[Kernels], object]:
+    def make_skip() -> Callable[[Any], object]:
         x, skip, *vectors = _randoms(float_dtype, (rows, HIDDEN), (rows, HIDDEN), (HIDDEN,), (HIDDEN,), (HIDDEN,))
         return lambda kernels: kernels.skip_layer_norm(x, skip, *vectors, epsilon=1e-12, **scales)
 
-    def make_embed() -> Callable[[Kernels], object]:
+    def make_embed() -> Callable[[Any], object]:
         word, position, types, gamma, beta = _randoms(float_dtype, (WORDS, HIDDEN), (512, HIDDEN), (2, HIDDEN), (HIDDEN,), (HIDDEN,))
         ids_BS, positions_1S = _ids(), np.arange(ROWS_BS[1], dtype=np.int32)[None]
         return lambda kernels: kernels.embed_layer_norm(
@@ -124,7 +132,7 @@ def _attention_case(dtype: str, lengths: Sequence[int], padded: int | None, what
     if dtype == "int8":
         scales = scales | {"q_scale": SCALE, "k_scale": SCALE, "v_scale": SCALE, "probability_scale": 1 / 127}
 
-    def make() -> Callable[[Kernels], object]:
+    def make() -> Callable[[Any], object]:
         if padded is None:
             (qkv_TD,) = _randoms(float_dtype, (sum(lengths), 3 * HEADS * HEAD_SIZE))
             cu_seqlens = np.array([0, *accumulate(lengths)], np.int32)

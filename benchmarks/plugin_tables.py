@@ -8,7 +8,21 @@ from kernel_times import Case
 from roofline import Card, judge
 
 ENGINE_HEADINGS = ("batch x tokens", "rows", "engine", "GPU ms", "p10-p90", "wall ms", "p10-p90", "GPU of native")
-KERNEL_HEADINGS = ("kernel", "type", "shape", "µs", "p10-p90", "GB/s", "of the copy", "TFLOP/s", "of the peak", "bound by", "of the roof")
+KERNEL_HEADINGS = (
+    "kernel",
+    "type",
+    "shape",
+    "µs",
+    "p10-p90",
+    "GB/s",
+    "of the copy",
+    "TFLOP/s",
+    "of the peak",
+    "bound by",
+    "of the roof",
+    "PyTorch µs",
+    "of PyTorch",
+)
 DASH = "-"
 
 
@@ -24,17 +38,19 @@ def engine_table(times: Mapping[Batch, Mapping[str, Times]]) -> str:
     return markdown(ENGINE_HEADINGS, rows)
 
 
-def kernel_table(timings: Iterable[tuple[Case, Timing]], card: Card) -> str:
-    """A row for each kernel, type and shape; shares are of the card's copy, of its peak, and of the shortest possible time."""
+def kernel_table(timings: Iterable[tuple[Case, Timing, Timing | None]], card: Card) -> str:
+    """A row for each kernel, type and shape, PyTorch's time beside it; shares: of the copy, the peak, the shortest time."""
     rows = []
-    for case, timing in timings:
+    for case, timing, baseline in timings:
         verdict = judge(case.work, card, timing.percentile(50) / 1e3)
         peak = card.ops_per_second(case.work.dtype) if case.work.num_ops else None
         speed = f"{verdict.ops_per_second / 1e12:.1f}" if case.work.num_ops else DASH
         of_peak = f"{verdict.ops_per_second / peak:.0%}" if peak else DASH
         bandwidth, of_copy = f"{verdict.bytes_per_second / 1e9:.0f}", f"{verdict.bytes_per_second / card.bytes_per_second:.0%}"
         numbers = (*_median_and_span(timing, 1e3, 1), bandwidth, of_copy, speed, of_peak, verdict.bound, f"{verdict.share:.0%}")
-        rows.append((case.kernel, case.dtype, case.shape, *numbers))
+        median = timing.percentile(50)
+        beside = (DASH, DASH) if baseline is None else (f"{baseline.percentile(50) * 1e3:.1f}", f"{median / baseline.percentile(50):.2f}")
+        rows.append((case.kernel, case.dtype, case.shape, *numbers, *beside))
     return markdown(KERNEL_HEADINGS, rows)
 
 

@@ -6,13 +6,15 @@ import platform
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import engine_times
+from contenders import Timing
 from gpu import Gpu, driver
-from kernel_times import NEEDED_CAPABILITY, RUNS, LaunchRecorder, cases, measure
+from kernel_times import NEEDED_CAPABILITY, RUNS, Case, LaunchRecorder, Recorder, cases, measure
 from models import TITLES, get_model
 from plugin_tables import card_line, engine_table, kernel_table
 from roofline import Card
@@ -31,7 +33,7 @@ ENGINE_NOTE = (
 )
 KERNEL_NOTE = (
     "Bytes: each tensor once. Peak: clock x SMs x the table in roofline.py, dense. Roof: the longer of bytes at the speed of the copy and "
-    "operations at the peak, divided by the time."
+    "operations at the peak, divided by the time. PyTorch: torch_kernels.py says with what, measured right after; - where it has no kernel."
 )
 
 
@@ -104,19 +106,42 @@ def engines(gpu: Gpu, target: Target, precision: str, model: str, rounds: int) -
 
 def kernels(gpu: Gpu, card: Card, library: Path) -> str:
     """The table of the kernels alone."""
-    recorder = LaunchRecorder(library)
+    ours, baseline = LaunchRecorder(library), torch_recorder()
     timings = []
     for case in cases(card.compute_capability):
         progress(f"Timing kernels: {case.kernel}, {case.dtype}, {case.shape}")
-        timings.append((case, measure(case, recorder, gpu)))
+        timings.append((case, measure(case, ours, gpu), baseline and measure_baseline(case, baseline, gpu)))
     return f"Kernels alone, arrays of BERT-base's sizes; {RUNS} runs after as many that are not counted.\n{KERNEL_NOTE}\n\n" + kernel_table(
         timings, card
     )
 
 
+def torch_recorder() -> Recorder | None:
+    """None where PyTorch is not installed for a GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    from torch_kernels import TorchRecorder  # only now: torch.compile wants a GPU
+
+    return TorchRecorder()
+
+
+def measure_baseline(case: Case, baseline: Recorder, gpu: Gpu) -> Timing | None:
+    """None where PyTorch has no kernel for it."""
+    try:
+        return measure(case, baseline, gpu)
+    except NotImplementedError:
+        return None
+
+
 def versions() -> str:
-    packages = {name: version(name) for name in ("tensorrt", "cuda-python")}
-    return ", ".join(f"{name} {number}" for name, number in {"trtbert": trtbert.__version__, **packages}.items())
+    """Of what is installed."""
+    found = {"trtbert": trtbert.__version__}
+    for name in ("tensorrt", "cuda-bindings", "torch"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return ", ".join(f"{name} {number}" for name, number in found.items())
 
 
 def progress(text: str) -> None:

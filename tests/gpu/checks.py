@@ -98,7 +98,7 @@ def check_cuda_python(target: str | None) -> str:
         importlib.import_module("cuda.core.utils")
     except ImportError as error:
         raise Missing(f"not installed ({error}); {EXTRA}") from error
-    installed, driver = version("cuda-python"), _driver()
+    installed, driver = version("cuda-bindings"), _driver()
     if driver is None:
         raise Missing(f"{installed} is installed, and finds no driver to work with; see GPU")
     status, count = cudart.cudaGetDeviceCount()
