@@ -98,6 +98,28 @@ class CompileConfig(BaseModel):
         return self
 
 
+class TrainingConfig(BaseModel):
+    """How a model is trained; see `trtbert compress --help`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: float = Field(default=3.0, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    """At most so many steps, whatever `epochs` says."""
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=5e-5, gt=0)
+    warmup_ratio: float = Field(default=0.1, ge=0, le=1)
+    weight_decay: float = Field(default=0.01, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    max_length: int = Field(default=128, ge=3)
+    """Tokens that texts are cut to in training."""
+    patience: int = Field(default=3, ge=1)
+    """Epochs without a better score after which training stops, where there is data to evaluate on."""
+    save_every: int = Field(default=200, ge=1)
+    """Steps between two states that a killed run resumes from."""
+    seed: int = 0
+
+
 _INT8_OPTIONS = frozenset(
     {
         "calibration_cache",

@@ -37,6 +37,12 @@ class VerificationError(TrtbertError):
     exit_code = 4
 
 
+class TrainingError(TrtbertError):
+    """Training went wrong: a loss that is not finite, a teacher that knows nothing."""
+
+    exit_code = 4
+
+
 class MissingRuntimeError(TrtbertError):
     """A runtime, compiler or GPU that was asked for is not there."""
 

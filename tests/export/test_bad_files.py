@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.models import make_checkpoint
+from trtbert.checkpoint.hf_config import read_config
+from trtbert.checkpoint.torch_model import load_model
+from trtbert.checkpoint.weights import read_weights
 from trtbert.config import CompileConfig
 from trtbert.errors import InputError, TrtbertError, UnsupportedError
 from trtbert.export import load_source
-from trtbert.export.hf_config import read_config
-from trtbert.export.torch_model import load_model
-from trtbert.export.weights import read_weights
 from trtbert.tasks import Task
 
 

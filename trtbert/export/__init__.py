@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from trtbert.checkpoint.hub import find_model
+from trtbert.checkpoint.quiet import quiet
 from trtbert.config import CompileConfig
 from trtbert.export.checkpoint import load_checkpoint
 from trtbert.export.foreign import load_foreign
-from trtbert.export.hub import find_model
-from trtbert.export.quiet import quiet
 from trtbert.export.source import Feeds, Reference, Source
 
 __all__ = ["Feeds", "Reference", "Source", "load_source"]

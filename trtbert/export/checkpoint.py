@@ -1,6 +1,5 @@
 """A Hugging Face checkpoint folder -> one ONNX graph at opset 23, by torch's dynamo exporter."""
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -10,50 +9,25 @@ import onnxscript.optimizer
 import torch
 import transformers
 
+from trtbert.checkpoint import hf_config
+from trtbert.checkpoint.read import RawModel, input_names, read_checkpoint
+from trtbert.checkpoint.tokenizer import write_tokenizer
 from trtbert.config import CompileConfig
-from trtbert.export import hf_config
 from trtbert.export.finish import Raw, finish
-from trtbert.export.sentence_transformers import (
-    encoder_folder,
-    has_pooling,
-    max_seq_length,
-    sentence_head,
-)
 from trtbert.export.source import Array, Feeds, Source
-from trtbert.export.tokenizer import Tokenizer, read_tokenizer, write_tokenizer
-from trtbert.export.torch_model import load_model
-from trtbert.export.weights import read_weights, sha256_of
 from trtbert.ops import OPSET
-from trtbert.tasks import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, Task
-
-_RAW_OUTPUTS: dict[Task, tuple[str, ...]] = {
-    "text-classification": ("logits",),
-    "token-classification": ("logits",),
-    "question-answering": ("start_logits", "end_logits"),
-    "feature-extraction": ("last_hidden_state",),
-    "sentence-similarity": ("last_hidden_state",),
-    "fill-mask": ("logits",),
-    "text-ranking": ("logits",),
-}
-"""What the encoder with its classifier gives before the head: names of transformers' model outputs."""
+from trtbert.tasks import TOKEN_TYPE_IDS
 
 _INPUT_EXAMPLE_LENGTH = 8
 
 
 def load_checkpoint(folder: Path, config: CompileConfig, tokenizer_output: Path) -> Source:
     """Export the checkpoint in `folder`; see `trtbert.export.load_source`."""
-    model_folder = encoder_folder(folder)
-    hf = hf_config.read_config(model_folder)
-    task = config.task if config.task != "auto" else _task(folder, hf)
-    head = sentence_head(folder, config.pooling) if task == "sentence-similarity" else ()
-    tokenizer = read_tokenizer(_tokenizer_folder(folder, model_folder, config))
-    weights = read_weights(model_folder)
-    max_length = _max_length(hf, tokenizer, max_seq_length(model_folder) if task == "sentence-similarity" else None)
-    model = load_model(hf, task, weights.state)
-    tokenizer_facts = write_tokenizer(tokenizer, tokenizer_output, num_rows=model.get_input_embeddings().num_embeddings)
-    module = _RawModule(model, _RAW_OUTPUTS[task]).eval()
-    graph = _export(module, _input_names(hf, model), max_length)
-    options = hf.to_dict()
+    read = read_checkpoint(folder, task=config.task, tokenizer=config.tokenizer, pooling=config.pooling)
+    model, options = read.model, read.model.config.to_dict()
+    tokenizer_facts = write_tokenizer(read.tokenizer, tokenizer_output, num_rows=model.get_input_embeddings().num_embeddings)
+    module = RawModel(model, read.task).eval()
+    graph = _export(module, list(input_names(model)), read.max_length)
     versions = {"transformers": transformers.__version__, "torch": torch.__version__}
     return finish(
         Raw(
@@ -61,62 +35,18 @@ def load_checkpoint(folder: Path, config: CompileConfig, tokenizer_output: Path)
             run=_runner(module),
             width=_width(graph),
             options=options,
-            architecture=hf.model_type,
+            architecture=model.config.model_type,
             num_layers=hf_config.num_layers(options),
         ),
-        task=task,
-        head=head,
-        max_length=max_length,
+        task=read.task,
+        head=read.head,
+        max_length=read.max_length,
         tokenizer=tokenizer_facts,
-        fingerprint={"sha256": sha256_of(weights.files), **versions},
+        fingerprint={"sha256": read.sha256, **versions},
     )
 
 
-def _task(folder: Path, hf: Any) -> Task:
-    return hf_config.choose_task(
-        list(hf.architectures or []), has_pooling=has_pooling(folder), is_cross_encoder=hf_config.is_cross_encoder(folder)
-    )
-
-
-def _tokenizer_folder(folder: Path, model_folder: Path, config: CompileConfig) -> Path:
-    if config.tokenizer is not None:
-        return config.tokenizer
-    return folder if (folder / "tokenizer_config.json").is_file() else model_folder
-
-
-def _max_length(hf: Any, tokenizer: Tokenizer, max_seq_length: int | None) -> int:
-    limits = {
-        "max_position_embeddings in config.json": hf_config.max_positions(hf.to_dict()),
-        "model_max_length in tokenizer_config.json": tokenizer.max_length,
-        "max_seq_length in sentence_bert_config.json": max_seq_length,
-    }
-    longest = hf_config.longest_input(limits)
-    assert longest is not None  # every family has max_position_embeddings
-    return longest
-
-
-def _input_names(hf: Any, model: Any) -> list[str]:
-    """token_type_ids only where there is more than one type to tell apart."""
-    has_types = (getattr(hf, "type_vocab_size", 0) or 0) > 1 and TOKEN_TYPE_IDS in inspect.signature(model.forward).parameters
-    return [INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS] if has_types else [INPUT_IDS, ATTENTION_MASK]
-
-
-class _RawModule(torch.nn.Module):
-    """Gives the raw outputs of a model as a plain tuple."""
-
-    def __init__(self, model: Any, outputs: tuple[str, ...]) -> None:
-        super().__init__()
-        self.model, self.outputs = model, outputs
-
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, ...]:
-        types = {} if token_type_ids is None else {TOKEN_TYPE_IDS: token_type_ids}
-        result = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)
-        return tuple(result[name] for name in self.outputs)
-
-
-def _runner(module: _RawModule) -> Any:
+def _runner(module: RawModel) -> Any:
     def run(feeds: Feeds) -> list[Array]:
         tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in feeds.items()}
         with torch.inference_mode():
@@ -125,7 +55,7 @@ def _runner(module: _RawModule) -> Any:
     return run
 
 
-def _export(module: _RawModule, names: list[str], max_length: int) -> ir.Model:
+def _export(module: RawModel, names: list[str], max_length: int) -> ir.Model:
     length = max(2, min(_INPUT_EXAMPLE_LENGTH, max_length))
     example = {name: torch.ones((2, length), dtype=torch.int32) for name in names}
     if TOKEN_TYPE_IDS in example:

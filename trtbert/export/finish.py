@@ -7,8 +7,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from trtbert.export import hf_config
-from trtbert.export.heads import Activation, Step, append_head, run_head
+from trtbert.checkpoint import hf_config
+from trtbert.checkpoint.heads import Activation, Step, append_head, run_head
 from trtbert.export.mask_count import clamp_mask_counts
 from trtbert.export.source import Array, Feeds, Source
 from trtbert.package import ModelFacts, TensorFacts, TokenizerFacts

@@ -9,27 +9,25 @@ import onnx_ir as ir
 import onnxruntime
 
 from trtbert.architectures import ARCHITECTURES
-from trtbert.config import CompileConfig
-from trtbert.errors import InputError, UnsupportedError
-from trtbert.export import hf_config, onnx_interface
-from trtbert.export.finish import Raw, finish
-from trtbert.export.heads import Step
-from trtbert.export.json_file import read_object
-from trtbert.export.onnx_file import read_onnx, to_opset
-from trtbert.export.onnx_interface import Output
-from trtbert.export.sentence_transformers import (
-    has_pooling,
-    max_seq_length,
-    sentence_head,
-)
-from trtbert.export.source import Array, Feeds, Source
-from trtbert.export.tokenizer import (
+from trtbert.checkpoint import hf_config
+from trtbert.checkpoint.heads import Step
+from trtbert.checkpoint.json_file import read_object
+from trtbert.checkpoint.modules import has_pooling, max_seq_length
+from trtbert.checkpoint.sentence_transformers import sentence_head
+from trtbert.checkpoint.tokenizer import (
     Tokenizer,
     has_tokenizer,
     read_tokenizer,
     write_tokenizer,
 )
-from trtbert.export.weights import sha256_of
+from trtbert.checkpoint.weights import sha256_of
+from trtbert.config import CompileConfig
+from trtbert.errors import InputError, UnsupportedError
+from trtbert.export import onnx_interface
+from trtbert.export.finish import Raw, finish
+from trtbert.export.onnx_file import read_onnx, to_opset
+from trtbert.export.onnx_interface import Output
+from trtbert.export.source import Array, Feeds, Source
 from trtbert.tasks import INPUT_IDS, Task
 
 _PROBES = ((2, 3), (3, 5))

@@ -9,10 +9,10 @@ import torch
 import transformers
 
 from trtbert.architectures import ARCHITECTURES
+from trtbert.checkpoint import hf_config
+from trtbert.checkpoint.pruned import sized_class
+from trtbert.checkpoint.weights import check_floats
 from trtbert.errors import InputError
-from trtbert.export import hf_config
-from trtbert.export.pruned import sized_class
-from trtbert.export.weights import check_floats
 from trtbert.tasks import TASKS, Task
 
 _PLAIN_OPTIONS: dict[str, Any] = {

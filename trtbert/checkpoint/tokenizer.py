@@ -10,8 +10,8 @@ from typing import Any
 import tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from trtbert.checkpoint.json_file import read_json
 from trtbert.errors import InputError
-from trtbert.export.json_file import read_json
 from trtbert.package import TokenizerFacts
 
 logger = logging.getLogger(__name__)

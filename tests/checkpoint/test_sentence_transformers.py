@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 
 from tests.models import make_checkpoint
 from tests.numerics import assert_close
+from trtbert.checkpoint.heads import Dense, Normalize, Pooling
+from trtbert.checkpoint.modules import encoder_folder, has_pooling, max_seq_length
+from trtbert.checkpoint.sentence_transformers import sentence_head
 from trtbert.errors import InputError, UnsupportedError
-from trtbert.export.heads import Dense, Normalize, Pooling
-from trtbert.export.sentence_transformers import encoder_folder, has_pooling, max_seq_length, sentence_head
 
 
 def _modules(folder: Path, *modules: tuple[str, str, dict[str, Any]]) -> Path:

@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from tests.models import make_checkpoint, mask_checkpoint, prune_checkpoint
 from tests.numerics import assert_close
+from trtbert.checkpoint.hf_config import read_config
+from trtbert.checkpoint.torch_model import load_model
+from trtbert.checkpoint.weights import read_weights
 from trtbert.config import CompileConfig
 from trtbert.errors import InputError
 from trtbert.export import load_source
-from trtbert.export.hf_config import read_config
-from trtbert.export.torch_model import load_model
-from trtbert.export.weights import read_weights
 
 FAMILIES = ("bert", "camembert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta")
 _MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])

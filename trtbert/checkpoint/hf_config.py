@@ -8,9 +8,10 @@ from typing import Any, Literal
 from transformers import CONFIG_MAPPING
 
 from trtbert.architectures import ARCHITECTURES
+from trtbert.checkpoint.config_values import wrong_types, wrong_values
+from trtbert.checkpoint.json_file import read_object
+from trtbert.checkpoint.modules import has_pooling
 from trtbert.errors import InputError, UnsupportedError
-from trtbert.export.config_values import wrong_types, wrong_values
-from trtbert.export.json_file import read_object
 from trtbert.tasks import TASKS, Task
 
 Activation = Literal["softmax", "sigmoid", "none"]
@@ -99,6 +100,11 @@ def choose_task(architectures: list[str], *, has_pooling: bool, is_cross_encoder
             if facts.head_suffix and name.endswith(facts.head_suffix):
                 return task
     return "feature-extraction"
+
+
+def task_of(folder: Path, config: Any) -> Task:
+    """The task of the checkpoint in `folder`, whose transformers config is given."""
+    return choose_task(list(config.architectures or []), has_pooling=has_pooling(folder), is_cross_encoder=is_cross_encoder(folder))
 
 
 def is_cross_encoder(folder: Path) -> bool:

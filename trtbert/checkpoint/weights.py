@@ -14,10 +14,10 @@ import safetensors
 import safetensors.torch
 import torch
 
+from trtbert.checkpoint.json_file import read_object
 from trtbert.errors import InputError, UnsupportedError
-from trtbert.export.json_file import read_object
 
-_FORMATS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 _LFS_POINTER = b"version https://git-lfs"
 _CONVERT = "Convert the checkpoint to safetensors: model.save_pretrained(folder, safe_serialization=True)."
@@ -55,14 +55,14 @@ def read_weights(folder: Path) -> Weights:
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
-    present = [folder / name for name in _FORMATS if os.path.lexists(folder / name)]
+    present = [folder / name for name in WEIGHT_FILES if os.path.lexists(folder / name)]
     found = next((path for path in present if path.is_file()), None)
     if found is None and present:
         raise InputError(f"{present[0]} is {_kind(present[0])}, not a plain file. Copy the weight file itself into the folder.")
     if found is None:
         others = sorted(p.name for p in folder.iterdir() if p.suffix in {".h5", ".msgpack", ".bin", ".pt", ".ckpt", ".safetensors"})
         raise InputError(
-            f"{folder} holds no weights: one of {', '.join(_FORMATS)} is needed"
+            f"{folder} holds no weights: one of {', '.join(WEIGHT_FILES)} is needed"
             + (f", but there is only {', '.join(others)}. {_CONVERT}" if others else ". Copy the weight file into the folder.")
         )
     return _shards(found) if found.name.endswith(".index.json") else (found,)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.export.running import run_graph
 from tests.numerics import assert_close
-from trtbert.export.heads import DENSE_ACTIVATIONS, HEAD_PREFIX, Activation, Dense, Normalize, Pooling, Step, append_head, run_head
+from trtbert.checkpoint.heads import DENSE_ACTIVATIONS, HEAD_PREFIX, Activation, Dense, Normalize, Pooling, Step, append_head, run_head
 
 X_BSD = np.arange(24, dtype=np.float32).reshape(2, 4, 3) - 7.5
 MASKS = {"right": [[1, 1, 1, 1], [1, 1, 0, 0]], "left": [[0, 1, 1, 1], [0, 0, 0, 1]], "nothing": [[0, 0, 0, 0], [1, 1, 1, 1]]}

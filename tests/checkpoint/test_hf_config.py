@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from trtbert.export.hf_config import activation_of, choose_task, labels_of, layer_number, max_positions
+from trtbert.checkpoint.hf_config import activation_of, choose_task, labels_of, layer_number, max_positions
 from trtbert.tasks import Task
 
 IDENTITY = {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}

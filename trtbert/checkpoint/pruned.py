@@ -1,44 +1,15 @@
 """A checkpoint with fewer heads or FFN neurons than config.json says -> a model class whose layers have the sizes of the weights."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from trtbert.checkpoint.families import FAMILIES, is_layer
 from trtbert.errors import InputError
 
 Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Names:
-    """The module names inside a layer of one family."""
-
-    attention: str
-    """The module that holds the projections and their sizes."""
-    qkv: tuple[str, str, str]
-    out: str
-    up: str
-    down: str
-
-
-_BERT = _Names(
-    attention="attention.self", qkv=("query", "key", "value"), out="attention.output.dense", up="intermediate.dense", down="output.dense"
-)
-_NAMES: dict[str, _Names] = {
-    "albert": _Names(attention="attention", qkv=("query", "key", "value"), out="attention.dense", up="ffn", down="ffn_output"),
-    "bert": _BERT,
-    "camembert": _BERT,
-    "distilbert": _Names(attention="attention", qkv=("q_lin", "k_lin", "v_lin"), out="attention.out_lin", up="ffn.lin1", down="ffn.lin2"),
-    "electra": _BERT,
-    "mpnet": _Names(attention="attention.attn", qkv=("q", "k", "v"), out="attention.attn.o", up="intermediate.dense", down="output.dense"),
-    "roberta": _BERT,
-    "xlm-roberta": _BERT,
-}
-_LAYER = re.compile(r"(?:^|\.)(?:encoder\.layer|transformer\.layer|albert_layers)\.(\d+)$")
 
 
 def sized_class(model_class: type[Any], config: Any, weights: Mapping[str, torch.Tensor]) -> type[Any]:
@@ -46,7 +17,7 @@ def sized_class(model_class: type[Any], config: Any, weights: Mapping[str, torch
 
     Raises InputError, from its constructor, for shapes that no pruning of whole heads or neurons gives.
     """
-    if config.model_type not in _NAMES:
+    if config.model_type not in FAMILIES:
         return model_class
 
     class Sized(model_class):  # type: ignore[misc]
@@ -63,7 +34,7 @@ class _Resizer:
     """Makes the linear modules of one model as wide as its weights."""
 
     def __init__(self, model: Any, config: Any, weights: Mapping[str, torch.Tensor]) -> None:
-        self.model, self.config, self.names = model, config, _NAMES[config.model_type]
+        self.model, self.config, self.names = model, config, FAMILIES[config.model_type]
         prefix = f"{model.base_model_prefix}."
         self.shapes = {name.removeprefix(prefix): tuple(tensor.shape) for name, tensor in weights.items()}
         self.prefix = prefix
@@ -72,7 +43,7 @@ class _Resizer:
 
     def run(self) -> None:
         self._check_ranks()
-        layers = [(name, module) for name, module in self.model.named_modules() if _LAYER.search(name)]
+        layers = [(name, module) for name, module in self.model.named_modules() if is_layer(name)]
         self._check_ffn(layers)
         num_bias_heads = self._resize_position_bias()
         for index, (name, layer) in enumerate(layers):

@@ -1,21 +1,21 @@
-"""The modules.json of a sentence-transformers folder -> the folder of the encoder and the head behind it."""
+"""The modules.json of a sentence-transformers folder -> the head behind the encoder."""
 
 import json
 import logging
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from trtbert.checkpoint.heads import DENSE_ACTIVATIONS, Dense, Normalize, Pooling, Step
+from trtbert.checkpoint.json_file import read_object
+from trtbert.checkpoint.modules import read_modules
+from trtbert.checkpoint.weights import check_floats, read_weights
 from trtbert.config import Pooling as PoolingMode
 from trtbert.errors import InputError, UnsupportedError
-from trtbert.export.heads import DENSE_ACTIVATIONS, Dense, Normalize, Pooling, Step
-from trtbert.export.json_file import read_json, read_object
-from trtbert.export.weights import check_floats, read_weights
 
 logger = logging.getLogger(__name__)
 
-MODULES = "modules.json"
 _MODES: dict[str, PoolingMode] = {
     "cls": "cls",
     "max": "max",
@@ -35,29 +35,6 @@ _FLAGS: dict[str, PoolingMode] = {
 """The flags of older files, in the order in which their vectors are concatenated."""
 
 
-def read_modules(folder: Path) -> list[tuple[str, Path]]:
-    """(class name, folder) of each module, in order; empty where `folder` is no sentence-transformers model."""
-    path = folder / MODULES
-    if not path.is_file():
-        return []
-    modules = read_json(path)
-    if not isinstance(modules, list) or not all(isinstance(m, dict) and {"type", "path"} <= m.keys() for m in modules):
-        raise InputError(f"{path} must be a list of modules, each with a type and a path. Save the model again with sentence-transformers.")
-    return [(str(m["type"]).rsplit(".", 1)[-1], _inside(folder, str(m["path"]))) for m in modules]
-
-
-def encoder_folder(folder: Path) -> Path:
-    """Where config.json and the weights are: some models keep them in the folder of the first module."""
-    modules = read_modules(folder)
-    if modules and not (folder / "config.json").is_file():
-        return modules[0][1]
-    return folder
-
-
-def has_pooling(folder: Path) -> bool:
-    return any(kind == "Pooling" for kind, _ in read_modules(folder))
-
-
 def sentence_head(folder: Path, pooling: PoolingMode | str) -> tuple[Step, ...]:
     """The steps behind the encoder; `pooling` "auto" takes what modules.json says, else mean without normalisation.
 
@@ -70,13 +47,6 @@ def sentence_head(folder: Path, pooling: PoolingMode | str) -> tuple[Step, ...]:
     if not any(isinstance(step, Pooling) for step in steps):
         return Pooling(("mean",)), *steps
     return tuple(steps)
-
-
-def max_seq_length(folder: Path) -> int | None:
-    """The limit in sentence_bert_config.json, if there is one."""
-    path = folder / "sentence_bert_config.json"
-    value = read_object(path).get("max_seq_length") if path.is_file() else None
-    return value if isinstance(value, int) else None
 
 
 def _step(kind: str, path: Path) -> Step | None:
@@ -127,9 +97,3 @@ def _dense(path: Path) -> Dense:
 
 def _array(tensor: Any) -> np.ndarray[Any, Any]:
     return np.asarray(tensor.float().numpy(), np.float32)
-
-
-def _inside(folder: Path, relative: str) -> Path:
-    if PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts:
-        raise InputError(f"{folder.name}/{MODULES} names the path {relative!r}; only paths inside the folder are allowed.")
-    return folder / relative

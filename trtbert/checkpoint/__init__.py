@@ -1,0 +1,1 @@
+"""A Hugging Face folder -> its config, weights, tokenizer and torch model, checked; and back."""
