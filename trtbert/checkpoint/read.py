@@ -11,7 +11,7 @@ import torch
 
 from trtbert.checkpoint import hf_config
 from trtbert.checkpoint.heads import Step
-from trtbert.checkpoint.modules import encoder_folder, max_seq_length
+from trtbert.checkpoint.modules import MODULES, encoder_folder, max_seq_length
 from trtbert.checkpoint.new_head import with_new_head
 from trtbert.checkpoint.sentence_transformers import sentence_head
 from trtbert.checkpoint.tokenizer import Tokenizer, read_tokenizer
@@ -99,13 +99,16 @@ def write_checkpoint(checkpoint: Checkpoint, output: Path) -> None:
     Tokenizer, sentence-transformers modules and other plain files are copied; code and weights of other formats are not.
     """
     inner = encoder_folder(checkpoint.folder)
-    shutil.copytree(checkpoint.folder, output, ignore=_ignored(inner), dirs_exist_ok=True)
+    is_embedder = checkpoint.task == "sentence-similarity"
+    shutil.copytree(checkpoint.folder if is_embedder else inner, output, ignore=_ignored(inner, is_embedder), dirs_exist_ok=True)
     model = checkpoint.model
     model.config.auto_map = None
-    model.save_pretrained(output / inner.relative_to(checkpoint.folder), safe_serialization=True)
+    model.save_pretrained(output / inner.relative_to(checkpoint.folder) if is_embedder else output, safe_serialization=True)
 
 
-def _ignored(inner: Path) -> Any:
+def _ignored(inner: Path, is_embedder: bool) -> Any:
+    """Not the weights and the config, which are written anew; and without the modules of an embedder where it became another model."""
+
     def ignore(folder: str, names: list[str]) -> list[str]:
         is_encoder = Path(folder) == inner
         paths = {name: Path(folder, name) for name in names}
@@ -114,6 +117,7 @@ def _ignored(inner: Path) -> Any:
             for name, path in paths.items()
             if name.startswith(".")
             or path.suffix in _NOT_COPIED
+            or (not is_embedder and (name in _EMBEDDER_FILES or path.is_dir()))
             or (path.is_symlink() and path.is_dir())
             or (is_encoder and (name in WEIGHT_FILES or path.suffix in _WEIGHTS or name == "config.json"))
         ]
@@ -122,6 +126,7 @@ def _ignored(inner: Path) -> Any:
 
 
 _NOT_COPIED = frozenset({".py", ".onnx", ".h5", ".msgpack", ".ot", ".pt", ".ckpt"})
+_EMBEDDER_FILES = frozenset({MODULES, "config_sentence_transformers.json", "sentence_bert_config.json"})
 _WEIGHTS = frozenset({".bin", ".safetensors"})
 
 
