@@ -15,6 +15,7 @@ from typing import Any, get_args
 from trtbert.config import (
     CalibrationMethod,
     CompileConfig,
+    CompressConfig,
     LoweringName,
     Metric,
     Pooling,
@@ -22,22 +23,28 @@ from trtbert.config import (
     Quantize,
     Runtime,
     Target,
+    TrainingConfig,
     config_from_mapping,
 )
-from trtbert.describe import describe_package, figure_lines
+from trtbert.describe import compression_lines, describe_package, figure_lines
 from trtbert.errors import ConfigError, InputError, MissingRuntimeError, TrtbertError
+from trtbert.flags import add_flags, given
 from trtbert.package import Package, open_package
 from trtbert.tasks import TASKS
 from trtbert.version import __version__
 
-_COMPILE_MODULES = frozenset({"onnx", "onnx_ir", "onnxscript", "safetensors", "torch", "transformers"})
+_COMPILE_MODULES = frozenset({"accelerate", "onnx", "onnx_ir", "onnxscript", "safetensors", "torch", "transformers"})
 _INTERRUPTED = 130
 _MEMORY = "Compiling BERT-base takes up to 3 GB. Close other programs, predict fewer texts at once, or use a larger machine."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code: 0 done, 2 bad input, 3 not supported, 4 verification failed, 5 runtime missing."""
-    parsed = _parse(arguments)
+    try:
+        parsed = _parse(arguments)
+    except TrtbertError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
     logging.basicConfig(level=logging.INFO if parsed.verbose else logging.ERROR, format="%(name)s: %(message)s", stream=sys.stderr)
     try:
         parsed.command(parsed)
@@ -60,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The parsed command; argparse by itself takes no texts after an option: predict PKG --json TEXT."""
-    parser = _parser()
+    parser = _parser(sys.argv[1:] if arguments is None else arguments)
     parsed, rest = parser.parse_known_args(arguments)
     if rest and ("texts" not in parsed or any(text.startswith("-") for text in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -69,13 +76,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parsed
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="trtbert", description="Compile BERT-family encoders into small, fast, verified packages.")
     parser.add_argument("--version", action="version", version=f"trtbert {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_compile, _add_build, _add_verify, _add_predict, _add_inspect):
+    for add in (_add_compile, _add_compress, _add_build, _add_verify, _add_predict, _add_inspect):
         command = add(commands)
         command.formatter_class = argparse.RawDescriptionHelpFormatter
+        if add is _add_compress and list(arguments[:1]) == ["compress"]:
+            _add_method(command, arguments)
         command.add_argument("--verbose", action="store_true", help="log what each stage does, on stderr")
     return parser
 
@@ -154,6 +163,51 @@ def _add_int8(group: Any) -> None:
     group.add_argument("--metric", choices=["auto", *get_args(Metric)], help="of --eval-data; default: what fits the task, else fidelity")
 
 
+def _add_compress(commands: Any) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        "compress",
+        help="model folder -> smaller model folder",
+        description="Make a model smaller by one method, or by the steps of a recipe; compile the result with `trtbert compile`. "
+        "The flags of a method are shown by: trtbert compress --method NAME --help",
+        epilog="example:\n  trtbert compress my-model/ -o smaller --method heads --sparsity 0.4 --data train.csv --eval-data test.csv",
+        allow_abbrev=False,
+    )
+    command.add_argument("model", type=_not_empty, help="Hugging Face folder")
+    command.add_argument("-o", "--output", type=_path, required=True, metavar="DIR", help="model folder to write")
+    how = command.add_mutually_exclusive_group(required=True)
+    how.add_argument("--method", metavar="NAME", help="one of those in the documentation, or: trtbert compress --method help")
+    how.add_argument("--recipe", type=_path, metavar="FILE.toml", help="steps as [[step]] tables, and what they share")
+    command.add_argument("--task", choices=["auto", *TASKS], help="default: what the checkpoint says")
+    command.add_argument("--data", type=_path, metavar="FILE", help="labelled examples; a .txt file holds texts without labels")
+    command.add_argument("--texts", type=_path, metavar="FILE", help="texts without labels, to distil and to measure on")
+    command.add_argument("--text-column", metavar="NAME", help="column of the texts; default: text, sentence, question ...")
+    command.add_argument("--teacher", type=_path, metavar="DIR", help="model to learn from; default: the model as it came")
+    command.add_argument(
+        "--eval-data", type=_path, metavar="FILE", help="labelled examples held back: the best epoch on them is kept"
+    )
+    command.add_argument("--metric", choices=["auto", *get_args(Metric)], help="of --eval-data; default: what fits the task")
+    command.add_argument("--force", action="store_true", help="replace a compressed model that is there")
+    command.set_defaults(command=_compress)
+    return command
+
+
+def _add_method(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """The flags of the method that `arguments` name: each has its own."""
+    from trtbert.compress import METHODS
+
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--method")
+    name = finder.parse_known_args(list(arguments))[0].method
+    if name is None:
+        return
+    if name not in METHODS:
+        lines = "\n".join(f"  {method:<12} {facts.summary}" for method, facts in METHODS.items())
+        raise ConfigError(f"There is no compression method {name!r}; choose one of:\n{lines}")
+    add_flags(command.add_argument_group(f"{name}: {METHODS[name].summary}"), METHODS[name].options)
+    if METHODS[name].is_trained:
+        add_flags(command.add_argument_group("training"), TrainingConfig)
+
+
 def _add_build(commands: Any) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(
         "build",
@@ -230,6 +284,37 @@ def _compile(parsed: argparse.Namespace) -> None:
     _print_package(package)
 
 
+def _compress(parsed: argparse.Namespace) -> None:
+    from trtbert.compression import compress
+
+    with _progress() as (on_stage, on_progress):
+        done = compress(
+            parsed.model, parsed.output, _compress_config(parsed), force=parsed.force, on_stage=on_stage, on_progress=on_progress
+        )
+    _print(compression_lines(done.path, done.facts))
+
+
+def _compress_config(parsed: argparse.Namespace) -> CompressConfig:
+    options: dict[str, Any] = {} if parsed.recipe is None else _read_recipe(parsed.recipe)
+    options |= {name: value for name, value in given(parsed, CompressConfig).items() if name != "steps"}
+    if parsed.method is not None:
+        from trtbert.compress import METHODS
+
+        method = METHODS[parsed.method]
+        training = {"training": given(parsed, TrainingConfig)} if method.is_trained else {}
+        options["steps"] = [{"method": parsed.method, **given(parsed, method.options), **training}]
+    return config_from_mapping(options, CompressConfig)
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    """The fields of CompressConfig; steps are [[step]] tables, and a [training] table holds for every step that names no other value."""
+    content = _read_toml(path)
+    steps, training = content.pop("step", []), content.pop("training", {})
+    if not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps) or not isinstance(training, dict):
+        raise ConfigError(f"{path} must hold one or more [[step]] tables, each with a method, and may hold a [training] table.")
+    return content | {"steps": [step | {"training": training | step.get("training", {})} for step in steps]}
+
+
 def _compile_config(parsed: argparse.Namespace) -> CompileConfig:
     options = {} if parsed.config is None else _read_table(parsed.config, "compile")
     names = [name for name in CompileConfig.model_fields if name in vars(parsed)]
@@ -239,14 +324,18 @@ def _compile_config(parsed: argparse.Namespace) -> CompileConfig:
 
 
 def _read_table(path: Path, table: str) -> dict[str, Any]:
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"The configuration file {path} cannot be read: {error}") from error
+    content = _read_toml(path)
     options = content.get(table)
     if not isinstance(options, dict) or set(content) != {table}:
         raise ConfigError(f"{path} must hold one table [{table}], and it has {sorted(content)}.")
     return options
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"The configuration file {path} cannot be read: {error}") from error
 
 
 def _profiles(batch_sizes: list[list[int]] | None, seq_lens: list[list[int]] | None) -> list[dict[str, Any]]:

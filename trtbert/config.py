@@ -1,7 +1,8 @@
 """The options of a compilation: one frozen value, checked whole, every default written here."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -101,7 +102,7 @@ class CompileConfig(BaseModel):
 class TrainingConfig(BaseModel):
     """How a model is trained; see `trtbert compress --help`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     epochs: float = Field(default=3.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
@@ -118,6 +119,39 @@ class TrainingConfig(BaseModel):
     save_every: int = Field(default=200, ge=1)
     """Steps between two states that a killed run resumes from."""
     seed: int = 0
+
+
+class StepConfig(BaseModel):
+    """One step of a compression: a method with its own options, which the method checks."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    method: str
+    training: TrainingConfig = TrainingConfig()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class CompressConfig(BaseModel):
+    """What `trtbert compress` is asked for; see its --help for each option."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: tuple[StepConfig, ...] = Field(min_length=1)
+    """In their order, each on what the one before it left."""
+    task: Literal[Task, "auto"] = "auto"
+    data: Path | None = None
+    """Labelled examples of the task; a .txt file holds texts without labels."""
+    texts: Path | None = None
+    """Texts without labels, to distil and to measure on."""
+    text_column: str | None = None
+    teacher: Path | None = None
+    """The model to learn from; None: the model as it came."""
+    eval_data: Path | None = None
+    """Labelled examples held back: training keeps the epoch that is best on them, and the result is scored."""
+    metric: Literal[Metric, "auto"] = "auto"
 
 
 _INT8_OPTIONS = frozenset(
@@ -137,10 +171,13 @@ _INT8_OPTIONS = frozenset(
 )
 
 
-def config_from_mapping(options: dict[str, Any]) -> CompileConfig:
+_Config = TypeVar("_Config", bound=BaseModel)
+
+
+def config_from_mapping(options: Mapping[str, Any], kind: type[_Config] = CompileConfig) -> _Config:  # type: ignore[assignment]
     """Check `options` whole; a ConfigError lists every problem with what came and what is allowed."""
     try:
-        return CompileConfig(**options)
+        return kind(**options)
     except ValidationError as error:
         lines = [
             f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" if e["loc"] else e["msg"].removeprefix("Value error, ")

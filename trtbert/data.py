@@ -113,6 +113,25 @@ def read_examples(path: Path, task: Task, *, labels: Collection[str] = (), colum
     return examples
 
 
+def read_labels(path: Path, task: Task) -> tuple[str, ...]:
+    """The labels that a file of classified or tagged texts names, sorted; O, of no entity, comes first.
+
+    Raises InputError for a file that cannot be used.
+    """
+    make, suffixes = _EXAMPLES[task]
+    found = {label for row in _rows(path, suffixes) for label in make(row, None, _AnyName()).label}
+    if not found:
+        raise InputError(f"{path} holds no label; give a file with at least one example of each class.")
+    return tuple(sorted(found, key=lambda label: (label != "O", label)))
+
+
+class _AnyName(dict[str, str]):
+    """The names of a model that is still to get its labels: all are right."""
+
+    def get(self, name: str, default: Any = None) -> str:
+        return name
+
+
 def _classified(row: _Row, column: str | None, names: Mapping[str, str]) -> Example:
     value = _value(row, _LABELS, "label")
     values = value if isinstance(value, list) else [value]

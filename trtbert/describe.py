@@ -1,8 +1,21 @@
 """A package -> the lines that `trtbert compile` and `trtbert inspect` print; needs nothing but the plain install."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 from trtbert.package import Lowering, Package, Packing, Quantization, Verification
+
+
+def compression_lines(path: Path, facts: Mapping[str, Any]) -> list[str]:
+    """What `trtbert compress` did, from its compression.json: size, cost and score before and after, and the notes of each step."""
+    before, after = facts["before"], facts["after"]
+    lines = [str(path)]
+    for name in ("parameters", "macs"):
+        lines.append(f"{name:<10} {before[name]:,} -> {after[name]:,} ({after[name] / before[name]:.1%})")
+    scores = [name for name in after if name not in ("parameters", "macs", "layers")]
+    lines += [f"{name:<10} {before[name]:.2f} -> {after[name]:.2f}" for name in scores if name in before]
+    return lines + [f"note       {step['method']}: {note}" for step in facts["steps"] for note in step["notes"]]
 
 
 def describe_package(package: Package) -> list[str]:

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import transformers
 
 from trtbert.checkpoint import hf_config
+from trtbert.checkpoint.torch_model import class_of
 from trtbert.errors import InputError
-from trtbert.tasks import TASKS, Task
+from trtbert.tasks import Task
 
 _HEADS: tuple[Task, ...] = ("text-classification", "token-classification", "question-answering", "text-ranking")
 
@@ -29,7 +29,7 @@ def with_new_head(
             raise InputError("A new classifier needs labels, and the data names none.")
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
-    model_class = getattr(transformers, TASKS[task].auto_class)._model_mapping[type(config)]
+    model_class = class_of(config, task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = model_class(config)

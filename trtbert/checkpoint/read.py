@@ -102,7 +102,8 @@ def write_checkpoint(checkpoint: Checkpoint, output: Path) -> None:
     is_embedder = checkpoint.task == "sentence-similarity"
     shutil.copytree(checkpoint.folder if is_embedder else inner, output, ignore=_ignored(inner, is_embedder), dirs_exist_ok=True)
     model = checkpoint.model
-    model.config.auto_map = None
+    if hasattr(model.config, "auto_map"):
+        del model.config.auto_map
     model.save_pretrained(output / inner.relative_to(checkpoint.folder) if is_embedder else output, safe_serialization=True)
 
 

@@ -1,1 +1,25 @@
-"""Stage `compress`."""
+"""Stage `compress`: a Hugging Face model -> a smaller one that computes nearly the same."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from trtbert.compress.finetune import FinetuneOptions, finetune
+from trtbert.compress.method import Job, Options, Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One method of compression."""
+
+    summary: str
+    options: type[Options]
+    run: Callable[[Job, Any], Result]
+    is_trained: bool = False
+    """Whether it has the options of training."""
+    has_teacher: bool = False
+
+
+METHODS: dict[str, Method] = {
+    "finetune": Method(summary="train on labelled examples", options=FinetuneOptions, run=finetune, is_trained=True),
+}

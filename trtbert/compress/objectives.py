@@ -86,8 +86,9 @@ def _tag_losses(_checkpoint: Checkpoint, outputs: Any, _batch: Batch, labels_BS:
     return losses_BS.sum(1) / (labels_BS != NO_LABEL).sum(1).clamp(min=1)
 
 
-def _answer_losses(_checkpoint: Checkpoint, outputs: Any, _batch: Batch, labels_B2: torch.Tensor) -> torch.Tensor:
-    starts, ends = outputs.start_logits, outputs.end_logits
+def _answer_losses(_checkpoint: Checkpoint, outputs: Any, batch: Batch, labels_B2: torch.Tensor) -> torch.Tensor:
+    """No answer starts or ends in padding, so padding has no share in the softmax."""
+    starts, ends = (logits.masked_fill(batch.mask == 0, -torch.inf) for logits in (outputs.start_logits, outputs.end_logits))
     total = functional.cross_entropy(starts, labels_B2[:, 0], reduction="none")
     return (total + functional.cross_entropy(ends, labels_B2[:, 1], reduction="none")) / 2
 

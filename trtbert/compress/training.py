@@ -109,11 +109,11 @@ class _Run:
         if not all_groups:
             raise InputError("There is nothing to train: every parameter of the model is frozen.")
         optimizer = torch.optim.AdamW(all_groups, lr=config.learning_rate, weight_decay=config.weight_decay)
-        warmup = max(1, round(config.warmup_ratio * self.total))
         self.accelerator = _accelerator()
         self.rank, self.num_processes = self.accelerator.process_index, self.accelerator.num_processes
         self.optimizer = optimizer
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, warmup, self.total))
+        self._warmup = max(1, round(config.warmup_ratio * self.total))
+        self._rates = [group["lr"] for group in optimizer.param_groups]
         self.wrapped = self.accelerator.prepare_model(_Step(module, loss))
         self._epoch, self._batches = -1, list[list[int]]()
         self.step, self.history, self.num_worse, self.best = 0, History(), 0, -math.inf
@@ -142,8 +142,9 @@ class _Run:
                 + (f"; what was saved last is in {self.state}." if self.state is not None else ".")
             )
         nn.utils.clip_grad_norm_((p for g in self.optimizer.param_groups for p in g["params"]), self.config.max_grad_norm)
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * _rate(step, self._warmup, self.total)
         self.optimizer.step()
-        self.scheduler.step()
         return value
 
     def _members(self, step: int) -> list[Item]:
@@ -212,8 +213,6 @@ class _Run:
         self.optimizer.load_state_dict({"state": states, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.step, self.best, self.num_worse = facts["step"], facts["best"], facts["num_worse"]
         self.history = History(facts["losses"], facts["scores"])
-        for _ in range(self.step):
-            self.scheduler.step()
         logger.info("Resuming from step %d of %d", self.step, self.total)
 
     def _fingerprint(self) -> str:

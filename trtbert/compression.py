@@ -1,0 +1,207 @@
+"""A model folder and the steps of a compression -> a smaller model folder, with what was done beside it."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trtbert import staging
+from trtbert.checkpoint.hub import find_model
+from trtbert.checkpoint.quiet import quiet
+from trtbert.checkpoint.read import Checkpoint, read_checkpoint, write_checkpoint
+from trtbert.checkpoint.runner import TorchRuntime, describe
+from trtbert.compress import METHODS
+from trtbert.compress.macs import count_macs, count_parameters
+from trtbert.compress.method import Job, Options
+from trtbert.config import CompressConfig, StepConfig, config_from_mapping
+from trtbert.data import Example, Text, read_examples, read_labels, read_texts
+from trtbert.errors import ConfigError, InputError
+from trtbert.evaluation import evaluate, metric_for
+from trtbert.predictor.encoder import Encoder
+from trtbert.version import __version__
+
+FACTS = "compression.json"
+_CLASSIFIED = ("text-classification", "token-classification")
+_COUNTED_LENGTH = 128
+"""Tokens that MACs are counted for."""
+Progress = Callable[[str, int, int | None], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compressed:
+    """What came of a compression."""
+
+    path: Path
+    facts: dict[str, Any]
+    """The content of compression.json."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Data:
+    labelled: Sequence[Example]
+    texts: Sequence[Text]
+    held_back: Sequence[Example]
+    metric: str | None
+
+
+def compress(
+    model: Path | str,
+    output: Path | str,
+    config: CompressConfig,
+    *,
+    force: bool = False,
+    on_stage: Callable[[str], None] = lambda _stage: None,
+    on_progress: Progress = lambda _what, _done, _total: None,
+) -> Compressed:
+    """Run the steps of `config` one after the other and write the result into the new folder `output`.
+
+    A run that was killed is gone on with by the same call: what it saved is in `.NAME.training` beside the output. Raises a TrtbertError,
+    and writes no output, where the model, the data or an option cannot be used, or training fails.
+    """
+    output = Path(output)
+    options = [method_options(step) for step in config.steps]  # all of them, before any work
+    with quiet(), staging.staged(output, force=force, is_replaceable=lambda path: (path / FACTS).is_file()) as folder:
+        on_stage("reading")
+        checkpoint, data = _read(find_model(Path(model)), config)
+        run = _Run(config, checkpoint, data, _state_folder(output, config, checkpoint), on_progress)
+        facts = run.describe(checkpoint)
+        steps = []
+        for index, (step, chosen) in enumerate(zip(config.steps, options, strict=True)):
+            on_stage(step.method)
+            checkpoint, done = run.step(index, step, chosen, checkpoint)
+            steps.append(done)
+        write_checkpoint(checkpoint, folder)
+        facts = _facts(config, facts, run.describe(checkpoint), steps)
+        (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(run.state)
+    return Compressed(path=output, facts=facts)
+
+
+def method_options(step: StepConfig) -> Options:
+    """The options of a step's method, checked; ConfigError lists what is wrong."""
+    if step.method not in METHODS:
+        raise ConfigError(f"There is no compression method {step.method!r}; choose one of {', '.join(METHODS)}.")
+    return config_from_mapping(step.options, METHODS[step.method].options)
+
+
+class _Run:
+    """What the steps share."""
+
+    def __init__(self, config: CompressConfig, source: Checkpoint, data: _Data, state: Path, on_progress: Progress) -> None:
+        self.config, self.source, self.data, self.state, self.on_progress = config, source, data, state, on_progress
+        self._tokenizer = state / "tokenizer"
+
+    def step(self, index: int, step: StepConfig, options: Options, checkpoint: Checkpoint) -> tuple[Checkpoint, dict[str, Any]]:
+        """The checkpoint after the step, and the facts of it; read from the state folder where the step was finished before."""
+        folder = self.state / f"{index + 1}-{step.method}"
+        finished = folder / "finished"
+        if (finished / FACTS).is_file():
+            return read_checkpoint(finished, task=checkpoint.task), json.loads((finished / FACTS).read_text(encoding="utf-8"))
+        method = METHODS[step.method]
+        job = Job(
+            checkpoint=checkpoint,
+            teacher=self._teacher(checkpoint) if method.has_teacher else None,
+            labelled=self.data.labelled,
+            texts=self.data.texts,
+            training=step.training,
+            evaluate=self._score(checkpoint) if self.data.held_back else None,
+            state=folder,
+            on_step=self.on_progress,
+        )
+        torch.manual_seed(step.training.seed)
+        result = method.run(job, options)
+        facts = {"method": step.method, "options": options.model_dump(), "notes": list(result.notes), **result.facts}
+        if method.is_trained:
+            facts["training"] = step.training.model_dump()
+        _write_finished(result.checkpoint, facts, finished)
+        return result.checkpoint, facts
+
+    def describe(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """Size, cost and score of a model."""
+        facts: dict[str, Any] = {
+            "parameters": count_parameters(checkpoint.model),
+            "macs": count_macs(checkpoint.model, length=_COUNTED_LENGTH),
+            "layers": checkpoint.model.config.to_dict().get("num_hidden_layers", checkpoint.model.config.to_dict().get("n_layers")),
+        }
+        if self.data.held_back:
+            facts[self.data.metric or ""] = round(self._score(checkpoint)(checkpoint.model), 2)
+        return facts
+
+    def _teacher(self, checkpoint: Checkpoint) -> Checkpoint:
+        """The model named, or the one that came, read anew: a step may have changed it in place."""
+        return read_checkpoint(find_model(self.config.teacher or self.source.folder), task=checkpoint.task)
+
+    def _score(self, checkpoint: Checkpoint) -> Callable[[Any], float]:
+        with tempfile.TemporaryDirectory() as name:
+            facts = describe(checkpoint, Path(name))
+            encoder = Encoder(facts, TorchRuntime(checkpoint), tokenizer=Path(name, facts.tokenizer.file))
+
+        def score(model: Any) -> float:
+            encoder.runtime = TorchRuntime(checkpoint, model)
+            return evaluate(encoder, self.data.held_back, self.data.metric or "")
+
+        return score
+
+
+def _read(folder: Path, config: CompressConfig) -> tuple[Checkpoint, _Data]:
+    is_labelled = config.data is not None and config.data.suffix.lower() != ".txt"
+    checkpoint = _read_model(folder, config, is_labelled)
+    labels, column = checkpoint.labels, config.text_column
+    labelled = read_examples(config.data, checkpoint.task, labels=labels, column=column) if config.data and is_labelled else []
+    plain = config.texts or (config.data if not is_labelled else None)
+    texts = list(read_texts(plain, column=column)) if plain is not None else []
+    held_back = [] if config.eval_data is None else read_examples(config.eval_data, checkpoint.task, labels=labels, column=column)
+    metric = None if not held_back else metric_for(checkpoint.task, held_back) if config.metric == "auto" else config.metric
+    return checkpoint, _Data(labelled=labelled, texts=texts, held_back=held_back, metric=metric)
+
+
+def _read_model(folder: Path, config: CompressConfig, is_labelled: bool) -> Checkpoint:
+    """With a new head where the task was named, the data has labels, and the model has no head that fits them."""
+    if config.task == "auto" or config.task not in _CLASSIFIED or config.data is None or not is_labelled:
+        return read_checkpoint(folder, task=config.task)
+    labels = read_labels(config.data, config.task)
+    try:
+        checkpoint = read_checkpoint(folder, task=config.task)
+    except InputError:
+        checkpoint = None
+    if checkpoint is not None and set(labels) <= set(checkpoint.labels) | set(map(str, range(len(checkpoint.labels)))):
+        return checkpoint
+    return read_checkpoint(folder, task=config.task, new_labels=labels, seed=config.steps[0].training.seed)
+
+
+def _state_folder(output: Path, config: CompressConfig, checkpoint: Checkpoint) -> Path:
+    """The folder of this run, new or of the same run that was killed."""
+    folder = output.resolve().with_name(f".{output.resolve().name}.training")
+    run = json.dumps({"config": config.model_dump(mode="json"), "model": checkpoint.sha256}, indent=1, sort_keys=True)
+    marker = folder / "run.json"
+    if marker.is_file() and marker.read_text(encoding="utf-8") != run:
+        raise InputError(
+            f"{folder} holds the state of a run with other options or another model. Remove it to start anew, or repeat the command "
+            "that made it, which then goes on."
+        )
+    folder.mkdir(exist_ok=True)
+    marker.write_text(run, encoding="utf-8")
+    return folder
+
+
+def _write_finished(checkpoint: Checkpoint, facts: Mapping[str, Any], finished: Path) -> None:
+    partial = finished.with_name("partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    write_checkpoint(checkpoint, partial)
+    (partial / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    partial.rename(finished)
+
+
+def _facts(config: CompressConfig, before: dict[str, Any], after: dict[str, Any], steps: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "trtbert_version": __version__,
+        "data": {name: str(path) for name in ("data", "texts", "eval_data", "teacher") if (path := getattr(config, name)) is not None},
+        "before": before,
+        "after": after,
+        "steps": steps,
+    }
