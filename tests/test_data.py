@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from trtbert.data import Example, read_examples, read_texts
+from trtbert.data import Example, read_examples, read_labels, read_texts
 from trtbert.errors import InputError
 from trtbert.tasks import Task
 
@@ -367,3 +367,13 @@ def test_tasks_without_a_metric(tmp_path: Path, task: Task) -> None:
         InputError, match=rf"no metric for labelled data of {task}; it is one for text-classification, .* fidelity to the float"
     ):
         read_examples(tmp_path / "none.csv", task)
+
+
+def test_the_labels_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "classes.csv").write_text("text,label\na,wrong\nb,right\nc,wrong\n", encoding="utf-8")
+    (tmp_path / "tags.conll").write_text("Ada B-PER\nsleeps O\n\nin O\nRome B-LOC\n", encoding="utf-8")
+    assert read_labels(tmp_path / "classes.csv", "text-classification") == ("right", "wrong")
+    assert read_labels(tmp_path / "tags.conll", "token-classification") == ("O", "B-LOC", "B-PER")
+    (tmp_path / "empty.csv").write_text("text,label\n", encoding="utf-8")
+    with pytest.raises(InputError, match="holds no label; give a file with at least one example of each class"):
+        read_labels(tmp_path / "empty.csv", "text-classification")
