@@ -6,6 +6,7 @@ from typing import Any
 
 from trtbert.compress.finetune import FinetuneOptions, finetune
 from trtbert.compress.method import Job, Options, Result
+from trtbert.compress.prune import FfnOptions, HeadsOptions, prune_ffn, prune_heads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,5 +22,7 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
+    "heads": Method(summary="remove the attention heads that matter least", options=HeadsOptions, run=prune_heads),
+    "ffn": Method(summary="remove the FFN neurons that matter least", options=FfnOptions, run=prune_ffn),
     "finetune": Method(summary="train on labelled examples", options=FinetuneOptions, run=finetune, is_trained=True),
 }

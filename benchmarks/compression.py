@@ -1,0 +1,170 @@
+"""Measure what compression costs and gives: each recipe on a teacher, its accuracy, size, predicted and measured speed, and time."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contenders import THREADS, Contender, Shape, Timing, race
+from models import find_minilm
+from processes import run_measured, trtbert_command
+from tables import make_console, print_machine
+
+from trtbert.data import read_examples
+from trtbert.evaluation import evaluate, metric_for
+from trtbert.package import open_package
+from trtbert.predictor.encoder import Encoder
+from trtbert.runtime import open_runtime
+
+RECIPES = Path(__file__).with_name("recipes")
+SHAPES: dict[Shape, int] = {(1, 32): 30, (8, 32): 10}
+"""Batch and tokens, with the runs of a turn: banking77's texts have 12 words in the mean, WNUT17's 18."""
+MAX_DIFFERENCE = 0.25
+"""Between the speed that the MACs promise and the measured one, beyond which a row is flagged."""
+TEACHER, TORCH = "teacher", "teacher, PyTorch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A task with its files, and the recipes that are run on it: TOML files of the folder recipes/."""
+
+    task: str
+    train: str
+    test: str
+    recipes: str
+    """The subfolder."""
+
+
+DATASETS = {
+    "banking77": Dataset(task="text-classification", train="train.csv", test="test.csv", recipes="banking77"),
+    "wnut17": Dataset(task="token-classification", train="wnut17train.conll", test="emerging.dev.conll", recipes="wnut17"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What was measured of one recipe."""
+
+    name: str
+    score: float
+    """Of the compiled package on the test set, in percent."""
+    metric: str
+    parameters: int
+    macs: int
+    seconds: float
+    """Of the compression, training included."""
+    precision: str
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, epilog="example: python benchmarks/compression.py banking77 DIR --work work -o table.md")
+    parser.add_argument("dataset", choices=DATASETS)
+    parser.add_argument("data", type=Path, help="folder of the data set")
+    parser.add_argument("--work", type=Path, required=True, help="folder of the models; what is there already is not made again")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="recipes; default: all of the data set")
+    parser.add_argument("--rounds", type=int, default=6, metavar="N", help="of the timing; default: %(default)s")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE.md", help="write the table there too")
+    arguments = parser.parse_args()
+    console, dataset = make_console(), DATASETS[arguments.dataset]
+    print_machine(console)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    rows = list(measure_all(dataset, arguments.data, arguments.work, arguments.only))
+    timings = time_all(rows, arguments.work, arguments.rounds)
+    text = "\n".join(table(rows, timings))
+    print(text)
+    if arguments.output is not None:
+        arguments.output.write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
+def measure_all(dataset: Dataset, data: Path, work: Path, only: Sequence[str] | None) -> Iterator[Row]:
+    """The teacher first, then each recipe on it."""
+    folder = RECIPES / dataset.recipes
+    yield measure(TEACHER, find_minilm(), folder / "teacher.toml", dataset, data, work)
+    for recipe in sorted(folder.glob("*.toml")):
+        if recipe.stem != TEACHER and (only is None or recipe.stem in only):
+            yield measure(recipe.stem, work / TEACHER, recipe, dataset, data, work)
+
+
+def measure(name: str, source: Path, recipe: Path, dataset: Dataset, data: Path, work: Path) -> Row:
+    """Compress, compile and score one recipe; or read what an earlier run wrote of it."""
+    done = work / f"{name}.json"
+    if done.is_file():
+        return Row(**json.loads(done.read_text(encoding="utf-8")))
+    print(f"{name} ...", file=sys.stderr, flush=True)
+    model, package, precision = work / name, work / f"{name}.package", "int8" if name.endswith("int8") else "fp32"
+    files = ["--data", data / dataset.train, "--eval-data", data / dataset.test]
+    start = time.perf_counter()
+    run_measured(trtbert_command("compress", source, "-o", model, "--task", dataset.task, "--recipe", recipe, *files, "--force"))
+    seconds = time.perf_counter() - start
+    calibration = ["--calibration-data", data / dataset.train] if precision == "int8" else []
+    run_measured(
+        trtbert_command("compile", model, "-o", package, "--runtime", "onnxruntime", "--precision", precision, *calibration, "--force")
+    )
+    facts = json.loads((model / "compression.json").read_text(encoding="utf-8"))["after"]
+    metric, points = score(package, data / dataset.test)
+    row = Row(
+        name=name,
+        score=points,
+        metric=metric,
+        parameters=facts["parameters"],
+        macs=facts["macs"],
+        seconds=seconds,
+        precision=precision,
+    )
+    done.write_text(json.dumps(vars(row)), encoding="utf-8")
+    return row
+
+
+def score(package: Path, test: Path) -> tuple[str, float]:
+    """The metric of the task and its points, of the compiled package."""
+    opened = open_package(package)
+    facts = opened.manifest.model
+    examples = read_examples(test, facts.task, labels=facts.labels)
+    metric = metric_for(facts.task, examples)
+    return metric, evaluate(Encoder(facts, open_runtime(opened), tokenizer=opened.tokenizer_path), examples, metric)
+
+
+def time_all(rows: Sequence[Row], work: Path, rounds: int) -> dict[Shape, dict[str, Timing]]:
+    """Every package and the teacher in PyTorch, in turn."""
+    contenders = [Contender(name=TORCH, kind="torch", path=work / TEACHER, is_compared=False)]
+    contenders += [Contender(name=row.name, kind="package", path=work / f"{row.name}.package", is_compared=False) for row in rows]
+    return race(contenders, SHAPES, rounds=rounds, seconds=600)
+
+
+def table(rows: Sequence[Row], timings: Mapping[Shape, Mapping[str, Timing]]) -> Iterator[str]:
+    teacher = rows[0]
+    yield f"{THREADS} threads; median (p10-p90) in ms of {' and '.join(f'{batch} x {tokens} tokens' for batch, tokens in SHAPES)}."
+    yield ""
+    headings = ["recipe", teacher.metric, "lost", "parameters", "MACs", "predicted"]
+    for batch, tokens in SHAPES:
+        headings += [f"{batch} x {tokens}, ms", "speed-up", "of PyTorch"]
+    headings += ["minutes", "flag"]
+    yield f"| {' | '.join(headings)} |"
+    yield f"|{'---|' * len(headings)}"
+    for row in rows:
+        yield f"| {' | '.join(cells(row, teacher, timings))} |"
+
+
+def cells(row: Row, teacher: Row, timings: Mapping[Shape, Mapping[str, Timing]]) -> Iterator[str]:
+    """Speed-ups are over the teacher's package, and over the teacher in PyTorch."""
+    predicted, measured = teacher.macs / row.macs, []
+    yield from (row.name, f"{row.score:.2f}", f"{teacher.score - row.score:+.2f}")
+    yield from (f"{row.parameters / 1e6:.2f} M", f"{row.macs / teacher.macs:.0%}", f"{predicted:.2f}x")
+    for shape in SHAPES:
+        own, times = timings[shape][row.name], timings[shape]
+        measured.append(1 / own.share_of(times[teacher.name]))
+        yield f"{own.percentile(50):.2f} ({own.percentile(10):.2f}-{own.percentile(90):.2f})"
+        yield from (f"{measured[-1]:.2f}x", f"{1 / own.share_of(times[TORCH]):.1f}x")
+    yield f"{row.seconds / 60:.1f}"
+    is_comparable = row.precision == teacher.precision
+    far = [speed for speed in measured if abs(speed / predicted - 1) > MAX_DIFFERENCE]
+    yield "measured is far from predicted" if is_comparable and far else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
