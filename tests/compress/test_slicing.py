@@ -104,6 +104,16 @@ def test_layers_are_kept_in_order(architecture: str, tmp_path: Path) -> None:
         assert torch.equal(tensor, old[name.replace("layer.1.", "layer.2.")] if architecture != "albert" else old[name])
 
 
+def test_the_whole_model_does_not_share_its_tensors(tmp_path: Path) -> None:
+    """Training the smaller model must not change the one that it came from."""
+    checkpoint = tiny(tmp_path / "model")
+    with quiet():
+        models = [slice_model(checkpoint.model, checkpoint.task, heads=HEADS), keep_layers(checkpoint.model, checkpoint.task, [1])]
+    whole = {tensor.data_ptr() for tensor in checkpoint.model.state_dict().values()}
+    for model in models:
+        assert not whole & {tensor.data_ptr() for tensor in model.state_dict().values()}
+
+
 def test_layers_keep_the_names_of_their_removed_heads(tmp_path: Path) -> None:
     checkpoint = tiny(tmp_path / "model", "mpnet")
     with quiet():

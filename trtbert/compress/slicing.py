@@ -26,7 +26,7 @@ def slice_model(model: Any, task: Task, *, heads: Kept | None = None, neurons: K
     A neuron whose row of weights is zero is a constant, act(bias), and a head whose rows of V are zero the constant bias of V: what
     they add to the next bias is kept. InputError where a layer would lose everything.
     """
-    state, config = dict(model.state_dict()), copy.deepcopy(model.config)
+    state, config = _copied(model), copy.deepcopy(model.config)
     layers = encoder_layers(model)
     with torch.no_grad():
         for index, layer in enumerate(layers):
@@ -48,17 +48,22 @@ def keep_layers(model: Any, task: Task, kept: Sequence[int]) -> Any:
         raise InputError(f"Layers to keep must ascend from 0 to {num_layers - 1}, one or more of them, got {list(kept)}.")
     if config.model_type == "albert":
         config.num_hidden_layers = len(kept)
-        return load_model(config, task, dict(model.state_dict()))
+        return load_model(config, task, _copied(model))
     if config.model_type == "modernbert":
         raise UnsupportedError("In modernbert the number of a layer decides whether it sees the whole text; its layers cannot be removed.")
     numbers = {old: new for new, old in enumerate(kept)}
     removed = _removed_heads(config)
     config.pruned_heads = {numbers[layer]: heads for layer, heads in removed.items() if layer in numbers}
     config.num_hidden_layers = len(kept)
-    return load_model(config, task, _renumbered(model.state_dict(), numbers))
+    return load_model(config, task, _renumbered(_copied(model), numbers))
 
 
 _NUMBER = re.compile(r"(?P<before>(?:^|\.)layer\.)(?P<number>\d+)(?P<after>\.)")
+
+
+def _copied(model: Any) -> State:
+    """What is loaded takes the tensors as they are: without copies, training one model would change the other."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
 def _renumbered(state: Mapping[str, torch.Tensor], numbers: Mapping[int, int]) -> State:
