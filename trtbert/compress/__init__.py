@@ -9,6 +9,7 @@ from trtbert.compress.distill import DistillOptions, distill
 from trtbert.compress.finetune import FinetuneOptions, finetune
 from trtbert.compress.method import Job, Options, Result
 from trtbert.compress.prune import FfnOptions, HeadsOptions, prune_ffn, prune_heads
+from trtbert.compress.replace import ReplaceOptions, replace_layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,4 +30,5 @@ METHODS: dict[str, Method] = {
     "depth": Method(summary="keep some of the layers", options=DepthOptions, run=select_depth, is_trained=True),
     "distill": Method(summary="learn from a teacher", options=DistillOptions, run=distill, is_trained=True, has_teacher=True),
     "finetune": Method(summary="train on labelled examples", options=FinetuneOptions, run=finetune, is_trained=True),
+    "replace": Method(summary="train one layer in the place of several", options=ReplaceOptions, run=replace_layers, is_trained=True),
 }

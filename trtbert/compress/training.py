@@ -48,6 +48,7 @@ def train(
     config: TrainingConfig,
     *,
     collate: Callable[[Sequence[Item]], Batch],
+    frozen: Sequence[nn.Module] = (),
     groups: Sequence[dict[str, Any]] = (),
     evaluate: Callable[[], float] | None = None,
     after_step: Callable[[int], None] = lambda _step: None,
@@ -56,6 +57,7 @@ def train(
 ) -> History:
     """Train the parameters of `module` that require gradients, by AdamW with a linear warm-up and decay.
 
+    `frozen` are other modules that the loss runs, such as a teacher: while training lasts they are on the device of the module.
     `groups` are optimiser groups, with own options, for some of the parameters. `evaluate` scores the module after each epoch, higher is
     better: the best weights win, and `config.patience` epochs without a better one end the run. `after_step` may change weights (clamp,
     mask). `state` is a folder where the run is saved every `config.save_every` steps and resumed from; `on_step` hears
@@ -65,6 +67,8 @@ def train(
     if not items:
         raise InputError("There is nothing to train on: the data holds no example that the model can learn from.")
     run = _Run(module, loss, items, config, collate, groups, state)
+    for other in frozen:
+        other.to(run.accelerator.device)
     history = run.history
     per_epoch = math.ceil(len(items) / config.batch_size)
     total = run.total
@@ -82,8 +86,16 @@ def train(
         if is_over:
             break
     run.finish()
+    for trained in (module, *frozen):
+        trained.to("cpu")
     module.eval()
     return history
+
+
+def num_steps(num_items: int, config: TrainingConfig) -> int:
+    """Steps of a run."""
+    total = math.ceil(config.epochs * math.ceil(num_items / config.batch_size))
+    return min(total, config.max_steps or total)
 
 
 class _Run:
@@ -100,9 +112,7 @@ class _Run:
         state: Path | None,
     ) -> None:
         self.module, self.items, self.config, self.collate, self.state = module, items, config, collate, state
-        per_epoch = math.ceil(len(items) / config.batch_size)
-        total = math.ceil(config.epochs * per_epoch)
-        self.total = min(total, config.max_steps or total)
+        self.total = num_steps(len(items), config)
         grouped = {id(parameter) for group in groups for parameter in group["params"]}
         rest = [p for p in module.parameters() if p.requires_grad and id(p) not in grouped]
         all_groups = [*({"params": rest} for _ in range(bool(rest))), *groups]

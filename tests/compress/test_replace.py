@@ -1,0 +1,125 @@
+"""Method `replace`: schedules, draws, and that nothing but the successors is trained."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.compress.models import classified, tiny
+from trtbert.checkpoint.quiet import quiet
+from trtbert.checkpoint.read import Checkpoint, read_checkpoint, write_checkpoint
+from trtbert.compress.batches import collate, encode_texts
+from trtbert.compress.layers import encoder_layers
+from trtbert.compress.method import Job
+from trtbert.compress.replace import ReplaceOptions, Switch, initial_layers, replace_layers, replaced, replacing_rate
+from trtbert.compress.slicing import keep_layers
+from trtbert.config import TrainingConfig
+from trtbert.errors import InputError
+
+TRAINING = TrainingConfig(epochs=3, batch_size=8, learning_rate=1e-3)
+
+
+def logits(checkpoint: Checkpoint, model: torch.nn.Module) -> torch.Tensor:
+    batch = collate(checkpoint, encode_texts(checkpoint, ["The museum opens at nine.", "Heavy rain"]))
+    with torch.no_grad():
+        result: torch.Tensor = model(**batch.inputs).logits
+    return result
+
+
+def test_the_rate_grows_in_a_line() -> None:
+    """k t + b with t from 1: 0.3 + 0.7 t / 5, then 1."""
+    options = ReplaceOptions(base=0.3, share=0.5)
+    rates = [replacing_rate(step, 10, options) for step in range(10)]
+    assert rates == pytest.approx([0.44, 0.58, 0.72, 0.86, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+
+
+def test_the_rate_is_constant_and_then_one() -> None:
+    options = ReplaceOptions(curriculum="constant", base=0.5, share=0.6)
+    assert [replacing_rate(step, 5, options) for step in range(5)] == [0.5, 0.5, 0.5, 1.0, 1.0]
+
+
+def test_modules_are_drawn_as_often_as_the_rate_says() -> None:
+    """E = n p, but for the steps in which none would be: 2,000 draws of 6 modules, +- 3 standard errors."""
+    torch.manual_seed(0)
+    switch, total = Switch(6), 0.0
+    for _ in range(2000):
+        switch.draw(0.5)
+        assert set(switch.shares) <= {0.0, 1.0} and sum(switch.shares) >= 1
+        total += sum(switch.shares)
+    expected = 6 * 0.5 + 0.5**6
+    assert abs(total / 2000 - expected) < 3 * (6 * 0.25 / 2000) ** 0.5
+
+
+@pytest.mark.parametrize(("init", "expected"), [("every-other", [1, 3, 5]), ("first", [0, 1, 2]), ("last", [3, 4, 5])])
+def test_what_successors_start_as(init: str, expected: list[int]) -> None:
+    assert initial_layers(6, 2, init) == expected
+
+
+@pytest.mark.parametrize("architecture", ["bert", "distilbert", "mpnet", "roberta", "electra"])
+def test_the_ends_of_a_blend(architecture: str, tmp_path: Path) -> None:
+    """With a share of 0 the model is the whole one; of 1 it is the one that keeps the successors' layers alone."""
+    checkpoint = tiny(tmp_path, architecture, num_hidden_layers=4)
+    layers, switch = encoder_layers(checkpoint.model), Switch(2)
+    whole = logits(checkpoint, checkpoint.model)
+    with quiet():
+        kept = logits(checkpoint, keep_layers(checkpoint.model, checkpoint.task, [1, 3]))
+    found = {}
+    successors = [copy.deepcopy(layers[index].module) for index in (1, 3)]
+    with replaced(layers, successors, 2, switch):
+        for share in (0.0, 0.5, 1.0):
+            switch.blend(share)
+            found[share] = logits(checkpoint, checkpoint.model)
+    torch.testing.assert_close(found[0.0], whole)
+    torch.testing.assert_close(found[1.0], kept)
+    assert not torch.allclose(found[0.5], whole, atol=1e-3) and not torch.allclose(found[0.5], kept, atol=1e-3)
+    torch.testing.assert_close(logits(checkpoint, checkpoint.model), whole, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("mode", ["theseus", "blend"])
+@pytest.mark.parametrize("architecture", ["bert", "mpnet"])
+def test_only_successors_are_trained(architecture: str, mode: str, tmp_path: Path) -> None:
+    checkpoint = tiny(tmp_path / "model", architecture, num_hidden_layers=4)
+    before = {name: tensor.clone() for name, tensor in checkpoint.model.state_dict().items()}
+    with quiet():
+        result = replace_layers(Job(checkpoint=checkpoint, labelled=classified(24), training=TRAINING), ReplaceOptions(mode=mode))
+        write_checkpoint(result.checkpoint, tmp_path / "smaller")
+        read = read_checkpoint(tmp_path / "smaller")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in checkpoint.model.state_dict().items())
+    smaller = result.checkpoint.model.state_dict()
+    outside = [name for name in smaller if ".layer." not in name]
+    assert outside and all(torch.equal(smaller[name], before[name]) for name in outside)
+    layers = encoder_layers(result.checkpoint.model)
+    assert len(layers) == 2
+    assert not any(torch.equal(layers[0].up.weight, layer.up.weight) for layer in encoder_layers(checkpoint.model))
+    torch.testing.assert_close(logits(read, read.model), logits(read, result.checkpoint.model), rtol=0, atol=0)
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(_what: str, done: int, _total: int) -> None:
+        if done == 5:
+            raise Killed
+
+    training = TRAINING.model_copy(update={"save_every": 2})
+    found = []
+    for on_step in (None, kill):
+        checkpoint = tiny(tmp_path / "model", num_hidden_layers=4)
+        job = Job(checkpoint=checkpoint, labelled=classified(24), training=training, state=tmp_path / f"state-{on_step is None}")
+        if on_step is not None:
+            with pytest.raises(Killed):
+                replace_layers(Job(**{**vars(job), "on_step": on_step}), ReplaceOptions())
+            job = Job(**{**vars(job), "checkpoint": tiny(tmp_path / "model", num_hidden_layers=4)})
+        with quiet():
+            found.append(replace_layers(job, ReplaceOptions()).checkpoint.model.state_dict())
+    assert all(torch.equal(tensor, found[1][name]) for name, tensor in found[0].items())
+
+
+def test_what_cannot_be_replaced(tmp_path: Path) -> None:
+    checkpoint = tiny(tmp_path, num_hidden_layers=3)
+    with pytest.raises(InputError, match="The 3 layers do not divide into modules of 2; give a --group that divides 3"):
+        replace_layers(Job(checkpoint=checkpoint, labelled=classified(8)), ReplaceOptions())
+    with pytest.raises(InputError, match="replace trains on labelled examples of the task"):
+        replace_layers(Job(checkpoint=checkpoint), ReplaceOptions(group=3))

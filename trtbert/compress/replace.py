@@ -1,0 +1,185 @@
+"""Method `replace`: successors of groups of layers are trained inside the model that they replace (BERT-of-Theseus, Xu et al., 2020).
+
+A predecessor of N layers is cut into modules of k layers; the successor of each module is one layer. In every step each module is
+computed by its successor with a probability that grows, else by the layers that it replaces; only successors are trained.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from trtbert.compress.batches import collate, encode_examples
+from trtbert.compress.layers import Layer, encoder_layers
+from trtbert.compress.method import Job, Options, Result
+from trtbert.compress.objectives import task_losses
+from trtbert.compress.slicing import keep_layers
+from trtbert.compress.training import History, num_steps, train
+from trtbert.errors import InputError
+
+
+class ReplaceOptions(Options):
+    group: int = Field(default=2, ge=2)
+    """Layers that one successor replaces"""
+    mode: Literal["theseus", "blend"] = "theseus"
+    """Choose the successor or its predecessor at random in each step, or blend their outputs (Deterministic Continuous Replacement)"""
+    curriculum: Literal["linear", "constant"] = "linear"
+    """How the probability (or the successors' share of the blend) grows: in a line, or it stays and then is 1"""
+    base: float = Field(default=0.3, ge=0, le=1)
+    """The probability at the start, or the constant one"""
+    share: float = Field(default=0.5, gt=0, le=1)
+    """Of the steps, until the probability is 1; the rest trains the successors by themselves"""
+    init: Literal["every-other", "first", "last"] = "every-other"
+    """Which layers successors start as: the last of their own module, or the first or last layers of the model; the paper has first"""
+
+
+def replace_layers(job: Job, options: ReplaceOptions) -> Result:
+    """Train successors on `job.labelled` and give the model that has them in place of its layers.
+
+    Embeddings and the task's head stay as they are, bit for bit. Raises InputError for layers that do not divide into modules, or where
+    there are no labels.
+    """
+    checkpoint = job.checkpoint
+    model = checkpoint.model
+    layers = encoder_layers(model)
+    if len(layers) % options.group:
+        raise InputError(
+            f"The {len(layers)} layers do not divide into modules of {options.group}; give a --group that divides {len(layers)}."
+        )
+    if not job.labelled:
+        raise InputError("replace trains on labelled examples of the task: give them with --data.")
+    num_modules = len(layers) // options.group
+    model.requires_grad_(False)
+    successors = nn.ModuleList(copy.deepcopy(layers[index].module) for index in initial_layers(len(layers), options.group, options.init))
+    successors.requires_grad_(True)
+    history = _train(job, options, layers, successors)
+    kept = [options.group * (module + 1) - 1 for module in range(num_modules)]
+    smaller = keep_layers(model, checkpoint.task, kept)
+    for layer, successor in zip(encoder_layers(smaller), successors, strict=True):
+        layer.module.load_state_dict(successor.state_dict())
+    model.requires_grad_(True)
+    return Result(
+        checkpoint=checkpoint.with_model(smaller.eval()),
+        facts={"steps": len(history.losses), "last_loss": round(history.losses[-1], 6), "scores": history.scores},
+    )
+
+
+def initial_layers(num_layers: int, group: int, init: str) -> list[int]:
+    """The layer that each successor starts as."""
+    count = num_layers // group
+    starts = {"every-other": range(group - 1, num_layers, group), "first": range(count), "last": range(num_layers - count, num_layers)}
+    return list(starts[init])
+
+
+def replacing_rate(step: int, total: int, options: ReplaceOptions) -> float:
+    """The probability at a step, counted from 0: base + slope t for t = step + 1, or the base; 1 from `share` of the steps on."""
+    end = max(1, round(options.share * total))
+    if step >= end:
+        return 1.0
+    return options.base if options.curriculum == "constant" else min(1.0, options.base + (1 - options.base) * (step + 1) / end)
+
+
+class Switch:
+    """How much of each module its successor computes: 0 or 1, or between them when the outputs are blended."""
+
+    def __init__(self, count: int) -> None:
+        self.shares = [1.0] * count
+
+    def draw(self, rate: float) -> None:
+        """Each module by itself; when no module is drawn one is, for in such a step nothing could be learnt."""
+        drawn = torch.rand(len(self.shares)) < rate
+        if not drawn.any():
+            drawn[int(torch.randint(len(self.shares), ()))] = True
+        self.shares = drawn.float().tolist()
+
+    def blend(self, rate: float) -> None:
+        self.shares = [rate] * len(self.shares)
+
+
+@contextmanager
+def replaced(layers: Sequence[Layer], successors: Sequence[nn.Module], group: int, switch: Switch) -> Iterator[None]:
+    """Inside, each module of `group` layers gives share x successor + (1 - share) x its own output; a share of 0 or 1 computes one only.
+
+    The first layer of a module computes it all, and the others hand it on.
+    """
+    patched: list[nn.Module] = []
+    for module, successor in enumerate(successors):
+        members = [layer.module for layer in layers[module * group : (module + 1) * group]]
+        computed = _Module([member.forward for member in members], successor, switch, module)
+        patched += members
+        members[0].forward = computed.forward
+        for member in members[1:]:
+            member.forward = computed.hand_on
+    try:
+        yield
+    finally:
+        for member in patched:
+            del member.forward  # the class's own shows again
+
+
+class _Module:
+    """What a module of layers computes while it is being replaced."""
+
+    def __init__(self, originals: Sequence[Any], successor: nn.Module, switch: Switch, index: int) -> None:
+        self._originals, self._successor, self._switch, self._index = originals, successor, switch, index
+        self._is_tuple = False
+
+    def forward(self, hidden_BSD: torch.Tensor, *args: Any, **options: Any) -> Any:
+        share = self._switch.shares[self._index]
+        outputs: list[tuple[float, Any]] = []
+        if share < 1:
+            result: Any = hidden_BSD
+            for original in self._originals:
+                result = original(_hidden(result), *args, **options)
+            outputs.append((1 - share, result))
+        if share > 0:
+            outputs.append((share, self._successor(hidden_BSD, *args, **options)))
+        last = outputs[-1][1]
+        self._is_tuple = isinstance(last, tuple)
+        if len(outputs) == 1:
+            return last
+        total = sum(weight * _hidden(output) for weight, output in outputs)
+        return (total, *last[1:]) if self._is_tuple else total
+
+    def hand_on(self, hidden_BSD: torch.Tensor, *_args: Any, **_options: Any) -> Any:
+        """The other layers of the module, in the form that the family's layers give."""
+        return (hidden_BSD,) if self._is_tuple else hidden_BSD
+
+
+def _hidden(output: Any) -> Any:
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _train(job: Job, options: ReplaceOptions, layers: Sequence[Layer], successors: nn.ModuleList) -> History:
+    checkpoint = job.checkpoint
+    items = encode_examples(checkpoint, job.labelled, max_length=job.training.max_length)
+    total = num_steps(len(items), job.training)
+    switch = Switch(len(successors))
+    trained = nn.ModuleDict({"successors": successors})
+
+    def loss(batch: Any, step: int) -> torch.Tensor:
+        rate = replacing_rate(step, total, options)
+        switch.blend(rate) if options.mode == "blend" else switch.draw(rate)
+        return task_losses(checkpoint, batch).mean()
+
+    def evaluate() -> float:
+        assert job.evaluate is not None
+        switch.blend(1.0)
+        return job.evaluate(checkpoint.model)
+
+    with replaced(layers, list(successors), options.group, switch):
+        return train(
+            trained,
+            loss,
+            items,
+            job.training,
+            collate=lambda members: collate(checkpoint, members),
+            frozen=[checkpoint.model],
+            evaluate=None if job.evaluate is None else evaluate,
+            state=None if job.state is None else job.state / "replace",
+            on_step=lambda done, count, _loss: job.on_step("replacing layers", done, count),
+        )
