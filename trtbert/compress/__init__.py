@@ -7,6 +7,7 @@ from typing import Any
 from trtbert.compress.depth import DepthOptions, select_depth
 from trtbert.compress.distill import DistillOptions, distill
 from trtbert.compress.finetune import FinetuneOptions, finetune
+from trtbert.compress.l0 import L0Options, prune_l0
 from trtbert.compress.method import Job, Options, Result
 from trtbert.compress.prune import FfnOptions, HeadsOptions, prune_ffn, prune_heads
 from trtbert.compress.replace import ReplaceOptions, replace_layers
@@ -27,6 +28,7 @@ class Method:
 METHODS: dict[str, Method] = {
     "heads": Method(summary="remove the attention heads that matter least", options=HeadsOptions, run=prune_heads),
     "ffn": Method(summary="remove the FFN neurons that matter least", options=FfnOptions, run=prune_ffn),
+    "l0": Method(summary="learn with gates what to keep", options=L0Options, run=prune_l0, is_trained=True, has_teacher=True),
     "depth": Method(summary="keep some of the layers", options=DepthOptions, run=select_depth, is_trained=True),
     "distill": Method(summary="learn from a teacher", options=DistillOptions, run=distill, is_trained=True, has_teacher=True),
     "finetune": Method(summary="train on labelled examples", options=FinetuneOptions, run=finetune, is_trained=True),

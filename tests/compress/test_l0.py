@@ -1,0 +1,154 @@
+"""Hard-concrete gates by their formulas, and method `l0`: the target, what is cut, and what is learnt."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.compress.models import classified, tiny
+from trtbert.checkpoint.quiet import quiet
+from trtbert.checkpoint.read import Checkpoint, read_checkpoint, write_checkpoint
+from trtbert.compress.batches import collate, encode_texts
+from trtbert.compress.hard_concrete import BETA, GAMMA, MAX_LOG_ALPHA, MIN_LOG_ALPHA, ZETA, HardConcrete
+from trtbert.compress.l0 import L0Options, LayerGates, _cut, prune_l0, target_at
+from trtbert.compress.layers import encoder_layers
+from trtbert.compress.method import Job
+from trtbert.config import TrainingConfig
+from trtbert.errors import InputError
+
+TEXTS = ["The museum opens at nine.", "Heavy rain", "red cat"]
+
+
+def gate_of(*log_alpha: float) -> HardConcrete:
+    gate = HardConcrete(len(log_alpha))
+    with torch.no_grad():
+        gate.log_alpha.copy_(torch.tensor(log_alpha))
+    return gate
+
+
+def test_the_probability_is_that_of_samples() -> None:
+    torch.manual_seed(0)
+    gate = gate_of(-2.0, 0.0, 1.5)
+    samples = torch.stack([gate().detach() for _ in range(200_000 // 10)])
+    for _ in range(9):
+        samples = torch.cat([samples, torch.stack([gate().detach() for _ in range(2_000)])])
+    assert ((samples > 0).float().mean(0) - gate.open_probability()).abs().max() < 6e-3
+    assert (samples == 0).any() and (samples == 1).any()
+
+
+def test_the_gradient_goes_through_the_penalty() -> None:
+    gate = gate_of(0.3)
+    gate.open_probability().sum().backward()
+    step = 1e-3
+    numeric = (gate_of(0.3 + step).open_probability() - gate_of(0.3 - step).open_probability()) / (2 * step)
+    assert gate.log_alpha.grad is not None
+    torch.testing.assert_close(gate.log_alpha.grad, numeric.detach(), rtol=1e-3, atol=1e-5)
+
+
+def test_in_evaluation_a_gate_is_its_formula() -> None:
+    values = (-5.0, -1.0, 0.0, 2.0, 5.0)
+    expected = [min(1.0, max(0.0, 1 / (1 + math.exp(-value)) * (ZETA - GAMMA) + GAMMA)) for value in values]
+    found = gate_of(*values).eval()().tolist()
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert found[0] == 0.0 and found[-1] == 1.0, "both ends are reached"
+    assert BETA == 2 / 3 and (GAMMA, ZETA) == (-0.1, 1.1)
+
+
+def test_the_start_and_the_ends() -> None:
+    torch.manual_seed(0)
+    assert float(HardConcrete(10_000, drop_rate=0.5).log_alpha.mean()) == pytest.approx(0, abs=1e-3)
+    gate = gate_of(-100.0, 100.0)
+    gate.clamp()
+    assert gate.log_alpha.tolist() == pytest.approx([MIN_LOG_ALPHA, MAX_LOG_ALPHA])
+
+
+def test_the_target_grows() -> None:
+    options = L0Options(target_sparsity=0.6, warmup=0.5)
+    assert [target_at(step, 6, options) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.6, 0.6])
+    assert target_at(0, 6, L0Options(target_sparsity=0.6, warmup=0)) == 0.6
+
+
+def logits(checkpoint: Checkpoint, model: torch.nn.Module) -> torch.Tensor:
+    batch = collate(checkpoint, encode_texts(checkpoint, TEXTS))
+    with torch.no_grad():
+        result: torch.Tensor = model(**batch.inputs).logits
+    return result
+
+
+@pytest.mark.parametrize("architecture", ["bert", "distilbert", "mpnet"])
+@pytest.mark.parametrize("kinds", [("heads", "neurons", "layers"), ("heads",), ("layers",), ("neurons", "layers")])
+def test_the_cut_model_is_the_gated_one(kinds: Any, architecture: str, tmp_path: Path) -> None:
+    """Random gates, some between 0 and 1: those that stay are folded into the weights."""
+    checkpoint = tiny(tmp_path, architecture, num_hidden_layers=3)
+    torch.manual_seed(1)
+    gates = LayerGates(encoder_layers(checkpoint.model), kinds).eval()
+    with torch.no_grad():
+        for gate in gates.modules():
+            if isinstance(gate, HardConcrete):
+                gate.log_alpha.normal_(0.5, 2)
+    kept = gates.choose(0.3, 8)
+    with gates.applied(kept):
+        expected = logits(checkpoint, checkpoint.model)
+    with quiet():
+        model, sparsity = _cut(checkpoint, gates, kept)
+    torch.testing.assert_close(logits(checkpoint, model), expected, rtol=1e-5, atol=1e-5)
+    cost = sum(layer.num_heads * 4 * 16 * 48 + layer.width * 2 * 48 for layer in encoder_layers(model))
+    assert 1 - cost / (3 * (3 * 4 * 16 * 48 + 80 * 2 * 48)) == pytest.approx(sparsity)
+
+
+@pytest.mark.parametrize("target", [0.2, 0.5, 0.8])
+def test_the_target_is_reached(target: float, tmp_path: Path) -> None:
+    """Within 2 % of the parameters where pieces are small enough, whatever the gates say."""
+    checkpoint = tiny(tmp_path, num_hidden_layers=4, intermediate_size=320)
+    for seed in range(3):
+        torch.manual_seed(seed)
+        gates = LayerGates(encoder_layers(checkpoint.model), ("heads", "neurons", "layers"))
+        with torch.no_grad():
+            for gate in gates.modules():
+                if isinstance(gate, HardConcrete):
+                    gate.log_alpha.normal_(0, 2)
+        kept = gates.choose(target, 8)
+        cost = sum(
+            int(h.sum()) * gates.head_costs[i] + int(n.sum()) * gates.neuron_costs[i]
+            for i, (h, n) in enumerate(zip(kept["heads"], kept["neurons"], strict=True))
+        )
+        assert abs(1 - cost / gates.total_cost - target) < 0.02
+        assert all(int(n.sum()) % 8 == 0 for n in kept["neurons"])
+        assert all(bool(h.any()) == bool(is_kept) for h, is_kept in zip(kept["heads"], kept["layers"], strict=True))
+
+
+def test_training_closes_gates_and_the_result_can_be_read(tmp_path: Path) -> None:
+    checkpoint = tiny(tmp_path / "model", num_hidden_layers=3)
+    training = TrainingConfig(epochs=12, batch_size=8, learning_rate=1e-3)
+    options = L0Options(target_sparsity=0.5, multiple_of=8, gate_learning_rate=0.2)
+    with quiet():
+        result = prune_l0(Job(checkpoint=checkpoint, labelled=classified(24), training=training), options)
+        write_checkpoint(result.checkpoint, tmp_path / "pruned")
+        read = read_checkpoint(tmp_path / "pruned")
+    assert abs(result.facts["sparsity"] - 0.5) < 0.02
+    torch.testing.assert_close(logits(read, read.model), logits(read, result.checkpoint.model), rtol=0, atol=0)
+
+
+def test_the_lagrangian_drives_the_sparsity(tmp_path: Path) -> None:
+    """Gates and multipliers alone, without a model's loss: the expected sparsity comes to the target from either side."""
+    checkpoint = tiny(tmp_path)
+    for target in (0.3, 0.7):
+        torch.manual_seed(0)
+        gates = LayerGates(encoder_layers(checkpoint.model), ("heads", "neurons"))
+        logits_ = [gate.log_alpha for gate in gates.modules() if isinstance(gate, HardConcrete)]
+        optimizer = torch.optim.AdamW([{"params": logits_}, {"params": [gates.multipliers], "maximize": True}], lr=0.05, weight_decay=0.0)
+        for _ in range(600):
+            optimizer.zero_grad()
+            gates.lagrangian(target).backward()
+            optimizer.step()
+        assert abs(float(gates.expected_sparsity()) - target) < 0.05
+
+
+def test_a_target_out_of_reach(tmp_path: Path) -> None:
+    checkpoint = tiny(tmp_path)
+    with pytest.raises(InputError, match=r"target_sparsity 0.9 cannot be reached by gates on heads: at most 0.364"):
+        prune_l0(Job(checkpoint=checkpoint, labelled=classified(8)), L0Options(target_sparsity=0.9, gates=("heads",)))
+    with pytest.raises(InputError, match="l0 trains on labelled examples, given with --data, or on texts"):
+        prune_l0(Job(checkpoint=checkpoint), L0Options())
