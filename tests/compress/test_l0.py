@@ -58,7 +58,7 @@ def test_in_evaluation_a_gate_is_its_formula() -> None:
 
 def test_the_start_and_the_ends() -> None:
     torch.manual_seed(0)
-    assert float(HardConcrete(10_000, drop_rate=0.5).log_alpha.mean()) == pytest.approx(0, abs=1e-3)
+    assert HardConcrete(10_000, drop_rate=0.5).log_alpha.mean().item() == pytest.approx(0, abs=1e-3)
     gate = gate_of(-100.0, 100.0)
     gate.clamp()
     assert gate.log_alpha.tolist() == pytest.approx([MIN_LOG_ALPHA, MAX_LOG_ALPHA])
@@ -143,7 +143,7 @@ def test_the_lagrangian_drives_the_sparsity(tmp_path: Path) -> None:
             optimizer.zero_grad()
             gates.lagrangian(target).backward()
             optimizer.step()
-        assert abs(float(gates.expected_sparsity()) - target) < 0.05
+        assert abs(gates.expected_sparsity().item() - target) < 0.05
 
 
 def test_a_target_out_of_reach(tmp_path: Path) -> None:

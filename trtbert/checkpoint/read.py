@@ -14,7 +14,7 @@ from trtbert.checkpoint.heads import Step
 from trtbert.checkpoint.modules import MODULES, encoder_folder, max_seq_length
 from trtbert.checkpoint.new_head import with_new_head
 from trtbert.checkpoint.sentence_transformers import sentence_head
-from trtbert.checkpoint.tokenizer import Tokenizer, read_tokenizer
+from trtbert.checkpoint.tokenizer import VOCABULARY_FILES, Tokenizer, read_tokenizer
 from trtbert.checkpoint.torch_model import load_model
 from trtbert.checkpoint.weights import WEIGHT_FILES, read_weights, sha256_of
 from trtbert.tasks import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, Task
@@ -105,6 +105,15 @@ def write_checkpoint(checkpoint: Checkpoint, output: Path) -> None:
     if hasattr(model.config, "auto_map"):
         del model.config.auto_map
     model.save_pretrained(output / inner.relative_to(checkpoint.folder) if is_embedder else output, safe_serialization=True)
+    if checkpoint.tokenizer.is_changed:
+        _write_tokenizer(checkpoint.tokenizer, output)
+
+
+def _write_tokenizer(tokenizer: Tokenizer, output: Path) -> None:
+    for path in [output, *output.iterdir()]:
+        for name in VOCABULARY_FILES if path.is_dir() else ():
+            (path / name).unlink(missing_ok=True)
+    tokenizer.fast.save_pretrained(output)
 
 
 def _ignored(inner: Path, is_embedder: bool) -> Any:

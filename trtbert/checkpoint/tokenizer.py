@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 TOKENIZER = "tokenizer.json"
 _VOCABULARIES = (TOKENIZER, "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model")
+VOCABULARY_FILES = (*_VOCABULARIES, "merges.txt", "added_tokens.json")
+"""What a tokenizer that is written anew replaces."""
 _PAD_TOKENS = ("[PAD]", "<pad>")
 _NO_LIMIT = 1_000_000
 """transformers writes a huge number where a tokenizer has no limit."""
@@ -32,6 +34,8 @@ class Tokenizer:
     """transformers' tokenizer, in its fast form."""
     own_tokens: frozenset[str] | None
     """What tokenizer.json itself holds; None where there was none."""
+    is_changed: bool = False
+    """Whether it is no longer what the folder holds."""
 
     @property
     def max_length(self) -> int | None:

@@ -8,9 +8,11 @@ from trtbert.compress.depth import DepthOptions, select_depth
 from trtbert.compress.distill import DistillOptions, distill
 from trtbert.compress.finetune import FinetuneOptions, finetune
 from trtbert.compress.l0 import L0Options, prune_l0
+from trtbert.compress.magnitude import MagnitudeOptions, prune_magnitude
 from trtbert.compress.method import Job, Options, Result
 from trtbert.compress.prune import FfnOptions, HeadsOptions, prune_ffn, prune_heads
 from trtbert.compress.replace import ReplaceOptions, replace_layers
+from trtbert.compress.vocabulary import VocabularyOptions, prune_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,8 @@ METHODS: dict[str, Method] = {
     "heads": Method(summary="remove the attention heads that matter least", options=HeadsOptions, run=prune_heads),
     "ffn": Method(summary="remove the FFN neurons that matter least", options=FfnOptions, run=prune_ffn),
     "l0": Method(summary="learn with gates what to keep", options=L0Options, run=prune_l0, is_trained=True, has_teacher=True),
+    "magnitude": Method(summary="set the smallest weights to zero", options=MagnitudeOptions, run=prune_magnitude, is_trained=True),
+    "vocabulary": Method(summary="drop the tokens that the texts do not use", options=VocabularyOptions, run=prune_vocabulary),
     "depth": Method(summary="keep some of the layers", options=DepthOptions, run=select_depth, is_trained=True),
     "distill": Method(summary="learn from a teacher", options=DistillOptions, run=distill, is_trained=True, has_teacher=True),
     "finetune": Method(summary="train on labelled examples", options=FinetuneOptions, run=finetune, is_trained=True),
