@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from trtbert.compress.budget import BudgetOptions, prune_to_budget
 from trtbert.compress.depth import DepthOptions, select_depth
 from trtbert.compress.distill import DistillOptions, distill
 from trtbert.compress.finetune import FinetuneOptions, finetune
@@ -30,6 +31,7 @@ class Method:
 METHODS: dict[str, Method] = {
     "heads": Method(summary="remove the attention heads that matter least", options=HeadsOptions, run=prune_heads),
     "ffn": Method(summary="remove the FFN neurons that matter least", options=FfnOptions, run=prune_ffn),
+    "budget": Method(summary="remove heads and neurons down to a budget, without training", options=BudgetOptions, run=prune_to_budget),
     "l0": Method(summary="learn with gates what to keep", options=L0Options, run=prune_l0, is_trained=True, has_teacher=True),
     "magnitude": Method(summary="set the smallest weights to zero", options=MagnitudeOptions, run=prune_magnitude, is_trained=True),
     "vocabulary": Method(summary="drop the tokens that the texts do not use", options=VocabularyOptions, run=prune_vocabulary),

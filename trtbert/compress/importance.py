@@ -60,6 +60,14 @@ def importance(
     return of_heads, of_neurons
 
 
+def gradients_of_heads(checkpoint: Checkpoint, items: Sequence[Item], seed: int) -> list[torch.Tensor]:
+    """For each layer dL/d gate of its heads, a row for each example: [E,N]."""
+    layers = encoder_layers(checkpoint.model)
+    masks = [torch.ones(layer.num_heads) for layer in layers], [torch.ones(layer.width) for layer in layers]
+    found = [_gradients(checkpoint, layers, batch, masks, seed)[0] for batch in batches(checkpoint, items, BATCH_SIZE)]
+    return [torch.cat(rows) for rows in zip(*found, strict=True)]
+
+
 def _gradients(
     checkpoint: Checkpoint, layers: Sequence[Layer], batch: Batch, masks: tuple[Masks, Masks], seed: int
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
