@@ -182,9 +182,7 @@ def _add_compress(commands: Any) -> argparse.ArgumentParser:
     command.add_argument("--texts", type=_path, metavar="FILE", help="texts without labels, to distil and to measure on")
     command.add_argument("--text-column", metavar="NAME", help="column of the texts; default: text, sentence, question ...")
     command.add_argument("--teacher", type=_path, metavar="DIR", help="model to learn from; default: the model as it came")
-    command.add_argument(
-        "--eval-data", type=_path, metavar="FILE", help="labelled examples held back: the best epoch on them is kept"
-    )
+    command.add_argument("--eval-data", type=_path, metavar="FILE", help="labelled examples held back: the best epoch on them is kept")
     command.add_argument("--metric", choices=["auto", *get_args(Metric)], help="of --eval-data; default: what fits the task")
     command.add_argument("--force", action="store_true", help="replace a compressed model that is there")
     command.set_defaults(command=_compress)
@@ -205,7 +203,8 @@ def _add_method(command: argparse.ArgumentParser, arguments: Sequence[str]) -> N
         raise ConfigError(f"There is no compression method {name!r}; choose one of:\n{lines}")
     add_flags(command.add_argument_group(f"{name}: {METHODS[name].summary}"), METHODS[name].options)
     if METHODS[name].is_trained:
-        add_flags(command.add_argument_group("training"), TrainingConfig)
+        own = METHODS[name].options.model_fields  # a --seed of both is one flag
+        add_flags(command.add_argument_group("training"), TrainingConfig, without=own)
 
 
 def _add_build(commands: Any) -> argparse.ArgumentParser:

@@ -1,0 +1,181 @@
+"""`trtbert compress`: steps, what is written, what a killed run leaves, and what is refused."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.compress.models import classified, tagged
+from tests.models import make_checkpoint
+from trtbert.checkpoint.quiet import quiet
+from trtbert.checkpoint.read import read_checkpoint
+from trtbert.cli import main
+from trtbert.compress import METHODS
+from trtbert.compress.layers import encoder_layers
+from trtbert.compression import FACTS, compress
+from trtbert.config import CompressConfig
+from trtbert.errors import ConfigError, InputError
+from trtbert.pipeline import compile
+from trtbert.predictor import load
+
+TRAINING = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "save_every": 2}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return make_checkpoint(tmp_path / "model", "bert", task="text-classification", num_hidden_layers=4)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data.csv"
+    path.write_text("text,label\n" + "".join(f"{example.text},{example.label[0]}\n" for example in classified(24)), encoding="utf-8")
+    return path
+
+
+def config(*steps: dict[str, Any], **options: Any) -> CompressConfig:
+    return CompressConfig(steps=[{"training": TRAINING, **step} for step in steps], **options)
+
+
+def test_steps_follow_each_other(model: Path, data: Path, tmp_path: Path) -> None:
+    """Half of the layers, two thirds of the heads and half of the neurons, then the answers of the whole model; compiled, it answers."""
+    learnt = {"method": "finetune", "training": TRAINING | {"epochs": 20, "learning_rate": 3e-3}}
+    compress(model, tmp_path / "teacher", config(learnt, data=data))
+    smaller = ({"method": "depth", "num_layers": 2}, {"method": "heads", "sparsity": 0.34}, {"method": "ffn", "multiple_of": 8})
+    steps = (*smaller, {"method": "distill"})
+    done = compress(tmp_path / "teacher", tmp_path / "small", config(*steps, data=data, eval_data=data))
+    facts = json.loads((tmp_path / "small" / FACTS).read_text(encoding="utf-8"))
+    assert facts == done.facts and [step["method"] for step in facts["steps"]] == ["depth", "heads", "ffn", "distill"]
+    assert facts["after"]["parameters"] < facts["before"]["parameters"] and facts["after"]["macs"] < 0.4 * facts["before"]["macs"]
+    assert 0 <= facts["after"]["accuracy"] <= 100 and facts["after"]["layers"] == 2
+    with quiet():
+        layers = encoder_layers(read_checkpoint(tmp_path / "small").model)
+    assert sum(layer.num_heads for layer in layers) == 4 and sum(layer.width for layer in layers) == 80
+    compile(tmp_path / "small", tmp_path / "package")
+    assert load(tmp_path / "package").predict(["red cat"])[0]["label"] in ("negative", "neutral", "positive")
+    assert not list(tmp_path.glob(".*")), "nothing is left beside the output"
+
+
+def test_a_bare_encoder_gets_the_head_of_its_data(data: Path, tmp_path: Path) -> None:
+    model = make_checkpoint(tmp_path / "encoder", "bert", task="sentence-similarity")
+    done = compress(model, tmp_path / "tuned", config({"method": "finetune"}, task="text-classification", data=data, eval_data=data))
+    assert done.facts["after"]["accuracy"] > 30
+    with quiet():
+        tuned = read_checkpoint(tmp_path / "tuned")
+    assert tuned.task == "text-classification" and tuned.labels == ("negative", "neutral", "positive")
+
+
+def test_tags(tmp_path: Path) -> None:
+    model = make_checkpoint(tmp_path / "encoder", "bert")
+    lines = [f"{token} {tag}" for example in tagged(12) for token, tag in [*zip(example.tokens, example.label, strict=True), ("", "")]]
+    (tmp_path / "tags.conll").write_text("\n".join(lines).replace("\n \n", "\n\n"), encoding="utf-8")
+    step = config({"method": "finetune"}, task="token-classification", data=tmp_path / "tags.conll", eval_data=tmp_path / "tags.conll")
+    done = compress(model, tmp_path / "tuned", step)
+    assert "seqeval-f1" in done.facts["after"]
+
+
+def test_killing_it_changes_nothing(model: Path, data: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle of training: nothing is half written, and the same command gives the same weights."""
+    arguments = [
+        "--method",
+        "finetune",
+        "--data",
+        str(data),
+        "--epochs",
+        "40",
+        "--batch-size",
+        "4",
+        "--learning-rate",
+        "1e-3",
+        "--save-every",
+        "5",
+    ]
+    whole = tmp_path / "whole"
+    assert main(["compress", str(model), "-o", str(whole), *arguments]) == 0
+    command = [sys.executable, "-m", "trtbert", "compress", str(model), "-o", str(tmp_path / "killed"), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    state = tmp_path / ".killed.training" / "1-finetune" / "finetune" / "state.safetensors"
+    deadline = time.monotonic() + 60
+    while not state.is_file() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert state.is_file() and not (tmp_path / "killed").exists(), "it was not killed in time"
+    assert main(["compress", str(model), "-o", str(tmp_path / "killed"), *arguments]) == 0
+    with quiet():
+        first, second = (read_checkpoint(folder).model.state_dict() for folder in (whole, tmp_path / "killed"))
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    assert not list(tmp_path.glob(".killed*"))
+
+
+def test_the_state_of_another_run(model: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / ".small.training").mkdir()
+    (tmp_path / ".small.training" / "run.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match=r"holds the state of a run with other options or another model. Remove it to start anew"):
+        compress(model, tmp_path / "small", config({"method": "finetune"}, data=data))
+
+
+def test_a_recipe(model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        '[training]\nepochs = 1\nbatch_size = 8\n\n[[step]]\nmethod = "depth"\nnum_layers = 2\n\n'
+        '[[step]]\nmethod = "distill"\ntemperature = 2.0\ntraining = {epochs = 2}\n',
+        encoding="utf-8",
+    )
+    assert main(["compress", str(model), "-o", str(tmp_path / "small"), "--recipe", str(recipe), "--data", str(data)]) == 0
+    steps = json.loads((tmp_path / "small" / FACTS).read_text(encoding="utf-8"))["steps"]
+    assert steps[0]["training"]["epochs"] == 1 and steps[1]["training"]["epochs"] == 2 and steps[1]["training"]["batch_size"] == 8
+    printed = capsys.readouterr().out
+    assert "parameters" in printed and "macs" in printed and "->" in printed
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_its_own_flags(method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["compress", "--method", method, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(f"--{name.replace('_', '-')}" in shown for name in METHODS[method].options.model_fields)
+    assert ("--learning-rate" in shown) == METHODS[method].is_trained
+
+
+def test_a_method_that_there_is_not(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compress", str(model), "-o", str(tmp_path / "x"), "--method", "magic"]) == 2
+    assert "There is no compression method 'magic'; choose one of:" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="choose one of heads"):
+        compress(model, tmp_path / "x", config({"method": "magic"}))
+
+
+@pytest.mark.parametrize("sparsity", ["0", "1", "-1"])
+def test_nothing_or_everything(model: Path, data: Path, sparsity: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["compress", str(model), "-o", str(tmp_path / "x"), "--method", "heads", "--sparsity", sparsity, "--data", str(data)]
+    assert main(arguments) == 2
+    assert "sparsity: Input should be" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_labels_that_the_model_has_not(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("text,label\nred,angry\n", encoding="utf-8")
+    with pytest.raises(InputError, match="the model has no label 'angry'"):
+        compress(model, tmp_path / "x", config({"method": "finetune"}, data=tmp_path / "data.csv"))
+    assert not (tmp_path / "x").exists()
+
+
+def test_options_of_another_method(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="num_layers: Extra inputs are not permitted"):
+        compress(model, tmp_path / "x", config({"method": "heads", "num_layers": 2}))
+
+
+def test_an_output_that_is_there(model: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").touch()
+    for force in (False, True):
+        with pytest.raises(InputError, match=r"exists already|so --force does not replace it"):
+            compress(model, tmp_path / "mine", config({"method": "finetune"}, data=data), force=force)
+    assert (tmp_path / "mine" / "file").is_file()
