@@ -115,7 +115,7 @@ class _Run:
         )
         torch.manual_seed(step.training.seed)
         result = method.run(job, options)
-        facts = {"method": step.method, "options": options.model_dump(), "notes": list(result.notes), **result.facts}
+        facts = {"method": step.method, "options": options.model_dump(mode="json"), "notes": list(result.notes), **result.facts}
         if method.is_trained:
             facts["training"] = step.training.model_dump()
         _write_finished(result.checkpoint, facts, finished)
