@@ -10,7 +10,7 @@ import pytest
 from trtbert import cli
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md"))]
 
 
 def _commands() -> list[str]:
@@ -26,7 +26,7 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize("command", _commands())
 def test_commands_parse(command: str) -> None:
-    cli._parser().parse_args(shlex.split(command)[1:])
+    cli._parse(shlex.split(command)[1:])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

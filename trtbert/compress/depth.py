@@ -33,8 +33,6 @@ class DepthOptions(Options):
     """Before that, train with each layer left out with this probability; 0: do not"""
     num_texts: int = Field(default=256, ge=1)
     """Texts that strategy search compares outputs on"""
-    seed: int = 0
-    """Of the draw of these texts"""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "DepthOptions":
@@ -54,7 +52,7 @@ def select_depth(job: Job, options: DepthOptions) -> Result:
         _train_with_layer_drop(job, options.layer_drop)
         notes.append("LayerDrop in finetuning alone, after pretraining without it, is known to help little")
     if options.strategy == "search":
-        kept = _search(checkpoint, measured_items(job, options.num_texts, options.seed), num_layers, job)
+        kept = _search(checkpoint, measured_items(job, options.num_texts, job.training.seed), num_layers, job)
     else:
         kept = list(options.layers) or choose_layers(total, num_layers, options.strategy)
     model = keep_layers(checkpoint.model, checkpoint.task, kept)

@@ -247,6 +247,16 @@ def _items(job: Job) -> list[Item]:
 
 
 def _check_pair(student: Checkpoint, teacher: Checkpoint, options: DistillOptions) -> None:
+    check_same_task(student, teacher)
+    sizes = [checkpoint.model.config.hidden_size for checkpoint in (student, teacher)]
+    if student.task in ("sentence-similarity", "feature-extraction") and sizes[0] != sizes[1]:
+        raise UnsupportedError(f"The student's embeddings have {sizes[0]} numbers and the teacher's {sizes[1]}; they must have as many.")
+    if options.loss in ("tinybert", "minilm", "patient", "distilbert"):
+        _check_inside(student, teacher, options)
+
+
+def check_same_task(student: Checkpoint, teacher: Checkpoint) -> None:
+    """InputError where the numbers of tokens or of labels do not mean the same in both."""
     if student.tokenizer.fast.get_vocab() != teacher.tokenizer.fast.get_vocab():
         raise InputError(
             "Student and teacher have different tokenizers, so that their tokens cannot be compared. Use a student of the same."
@@ -256,11 +266,6 @@ def _check_pair(student: Checkpoint, teacher: Checkpoint, options: DistillOption
             f"Student and teacher have different labels ({len(student.labels)}: {list(student.labels)[:4]}; {len(teacher.labels)}: "
             f"{list(teacher.labels)[:4]}). Use a teacher that was trained on the same task."
         )
-    sizes = [checkpoint.model.config.hidden_size for checkpoint in (student, teacher)]
-    if student.task in ("sentence-similarity", "feature-extraction") and sizes[0] != sizes[1]:
-        raise UnsupportedError(f"The student's embeddings have {sizes[0]} numbers and the teacher's {sizes[1]}; they must have as many.")
-    if options.loss in ("tinybert", "minilm", "patient", "distilbert"):
-        _check_inside(student, teacher, options)
 
 
 def _check_inside(student: Checkpoint, teacher: Checkpoint, options: DistillOptions) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 
 from trtbert.checkpoint.read import Checkpoint
 from trtbert.compress.batches import Batch, Item, collate, encode_examples, encode_texts
-from trtbert.compress.distill import DistillOptions, answers_loss
+from trtbert.compress.distill import DistillOptions, answers_loss, check_same_task
 from trtbert.compress.gates import gated
 from trtbert.compress.hard_concrete import HardConcrete
 from trtbert.compress.layers import Layer, encoder_layers
@@ -53,6 +53,8 @@ def prune_l0(job: Job, options: L0Options) -> Result:
     further step. Raises InputError where there are no texts, or the gates cannot reach the target.
     """
     checkpoint, teacher = job.checkpoint, job.teacher
+    if teacher is not None:
+        check_same_task(checkpoint, teacher)
     teacher = teacher or checkpoint.with_model(copy.deepcopy(checkpoint.model))
     teacher.model.eval().requires_grad_(False)
     items = _items(job)

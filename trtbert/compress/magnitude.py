@@ -70,14 +70,14 @@ def smallest_mask(weight: torch.Tensor, sparsity: float) -> torch.Tensor:
 
 def mask_2_4(weight: torch.Tensor) -> torch.Tensor:
     """True for the two largest of every four weights that follow each other in a row [.., in], the axis that a product sums over."""
-    groups = weight.abs().unflatten(-1, (-1, 4))
+    groups = weight.abs().reshape(*weight.shape[:-1], -1, 4)
     largest = groups.argsort(dim=-1, descending=True, stable=True)[..., :2]
     return torch.zeros_like(groups, dtype=torch.bool).scatter(-1, largest, True).flatten(-2)
 
 
 def is_2_4(weight: torch.Tensor) -> bool:
     """Whether at most two of every four weights that follow each other in a row are not zero."""
-    return weight.shape[-1] % 4 == 0 and bool(((weight != 0).unflatten(-1, (-1, 4)).sum(-1) <= 2).all())
+    return weight.shape[-1] % 4 == 0 and bool(((weight != 0).reshape(*weight.shape[:-1], -1, 4).sum(-1) <= 2).all())
 
 
 def _weights(model: Any, *, with_embeddings: bool) -> dict[str, nn.Parameter]:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
@@ -22,6 +23,7 @@ from trtbert.errors import InputError, UnsupportedError
 
 _MULTIPLE = 8
 """What the rows of the word embedding are a multiple of."""
+_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _ID_KEYS = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "mask_token_id", "unk_token_id")
 
 
@@ -76,29 +78,47 @@ def _word_pieces(model: dict[str, Any], wanted: Collection[str]) -> list[str]:
 
 
 def _byte_pairs(model: dict[str, Any], wanted: Collection[str]) -> list[str]:
-    """A token is made by merges of smaller ones, so those stay too, with their merges and all single symbols."""
+    """Symbols that no merge makes stay (characters, bytes, ends of words), and what a token can be merged from, with all those merges.
+
+    A token may be made by several merges, as in a converted SentencePiece model; with only one of them the same text could be cut
+    differently. Of every merge that cut the texts all three tokens stay, and no merge is new, so each of them comes first as before.
+    """
     merges = [tuple(merge) if isinstance(merge, list) else tuple(merge.split(" ")) for merge in model["merges"]]
-    made = {first + second: (first, second) for first, second in reversed(merges)}
-    needed, todo = set[str](), [token for token in wanted if token in model["vocab"]]
+    prefix = model.get("continuing_subword_prefix") or ""
+    made = [(first + second.removeprefix(prefix), first, second) for first, second in merges]
+    parts: dict[str, list[str]] = {}
+    for token, first, second in made:
+        parts.setdefault(token, []).extend((first, second))
+    needed, todo = set[str](), list(wanted)
     while todo:
         token = todo.pop()
         if token not in needed:
             needed.add(token)
-            todo += made.get(token, ())
-    kept = [token for token in model["vocab"] if token in needed or len(token) == 1]
-    model["merges"] = [list(merge) for merge in merges if {*merge, "".join(merge)} <= set(kept)]
+            todo += parts.get(token, ())
+    kept = [token for token in model["vocab"] if token in needed or token not in parts]
+    present = set(kept)
+    model["merges"] = [[first, second] for token, first, second in made if {token, first, second} <= present]
     model["vocab"] = kept
     return kept
 
 
 def _unigrams(model: dict[str, Any], wanted: Collection[str]) -> list[str]:
-    """Single characters stay; a piece keeps its score, so that what is cut as before is as likely as before."""
-    unknown = model["unk_id"]
-    vocabulary = enumerate(model["vocab"])
-    pieces = [(token, score) for index, (token, score) in vocabulary if token in wanted or len(token) == 1 or index == unknown]
-    model["unk_id"] = None if unknown is None else [token for token, _ in pieces].index(model["vocab"][unknown][0])
+    """Single characters and bytes stay; a piece keeps its score, so that what is cut as before is as likely as before.
+
+    The least likely piece stays too: what an unknown character costs is counted from it.
+    """
+    scores = [score for _, score in model["vocab"]]
+    fixed = {scores.index(min(scores)), model["unk_id"]}
+    pieces = [
+        (token, score)
+        for index, (token, score) in enumerate(model["vocab"])
+        if token in wanted or len(token) == 1 or index in fixed or (model.get("byte_fallback") and _BYTE.fullmatch(token))
+    ]
+    kept = [token for token, _ in pieces]
+    if model["unk_id"] is not None:
+        model["unk_id"] = kept.index(model["vocab"][model["unk_id"]][0])
     model["vocab"] = pieces
-    return [token for token, _ in pieces]
+    return kept
 
 
 _PRUNED = {"WordPiece": _word_pieces, "BPE": _byte_pairs, "Unigram": _unigrams}
