@@ -22,6 +22,7 @@ from trtbert.config import (
     Precision,
     Quantize,
     Runtime,
+    SearchConfig,
     Target,
     TrainingConfig,
     config_from_mapping,
@@ -177,6 +178,7 @@ def _add_compress(commands: Any) -> argparse.ArgumentParser:
     how = command.add_mutually_exclusive_group(required=True)
     how.add_argument("--method", metavar="NAME", help="one of those in the documentation, or: trtbert compress --method help")
     how.add_argument("--recipe", type=_path, metavar="FILE.toml", help="steps as [[step]] tables, and what they share")
+    how.add_argument("--search", action="store_true", help="find the smallest model within --max-drop and --target-latency")
     command.add_argument("--task", choices=["auto", *TASKS], help="default: what the checkpoint says")
     command.add_argument("--data", type=_path, metavar="FILE", help="labelled examples; a .txt file holds texts without labels")
     command.add_argument("--texts", type=_path, metavar="FILE", help="texts without labels, to distil and to measure on")
@@ -195,6 +197,11 @@ def _add_method(command: argparse.ArgumentParser, arguments: Sequence[str]) -> N
 
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--method")
+    finder.add_argument("--search", action="store_true")
+    if finder.parse_known_args(list(arguments))[0].search:
+        add_flags(command.add_argument_group("search"), SearchConfig)
+        add_flags(command.add_argument_group("training"), TrainingConfig)
+        return
     name = finder.parse_known_args(list(arguments))[0].method
     if name is None:
         return
@@ -284,12 +291,19 @@ def _compile(parsed: argparse.Namespace) -> None:
 
 
 def _compress(parsed: argparse.Namespace) -> None:
-    from trtbert.compression import compress
-
     with _progress() as (on_stage, on_progress):
-        done = compress(
-            parsed.model, parsed.output, _compress_config(parsed), force=parsed.force, on_stage=on_stage, on_progress=on_progress
-        )
+        shown = {"force": parsed.force, "on_stage": on_stage, "on_progress": on_progress}
+        if parsed.search:
+            from trtbert.search import search
+
+            data = {name: value for name, value in given(parsed, CompressConfig).items() if name != "steps"}
+            options = config_from_mapping(given(parsed, SearchConfig), SearchConfig)
+            training = config_from_mapping(given(parsed, TrainingConfig), TrainingConfig)
+            done = search(parsed.model, parsed.output, data, options, training, **shown)
+        else:
+            from trtbert.compression import compress
+
+            done = compress(parsed.model, parsed.output, _compress_config(parsed), **shown)
     _print(compression_lines(done.path, done.facts))
 
 

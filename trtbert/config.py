@@ -154,6 +154,21 @@ class CompressConfig(BaseModel):
     metric: Literal[Metric, "auto"] = "auto"
 
 
+class SearchConfig(BaseModel):
+    """What `trtbert compress --search` looks for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    max_drop: float = Field(default=1.0, ge=0, le=100)
+    """Points of the metric that the smaller model may lose on the evaluation data"""
+    target_latency: float | None = Field(default=None, gt=0)
+    """Milliseconds that its package may take for one text on this CPU"""
+    tokens: int = Field(default=32, ge=2)
+    """Of that text"""
+    precision: Literal["fp32", "int8"] = "fp32"
+    """Of the package that is timed"""
+
+
 _INT8_OPTIONS = frozenset(
     {
         "calibration_cache",
