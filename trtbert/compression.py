@@ -68,7 +68,7 @@ def compress(
     with quiet(), staging.staged(output, force=force, is_replaceable=lambda path: (path / FACTS).is_file()) as folder:
         on_stage("reading")
         checkpoint, data = _read(find_model(Path(model)), config)
-        run = _Run(config, checkpoint, data, _state_folder(output, config, checkpoint), on_progress)
+        run = _Run(config, checkpoint.folder, data, _state_folder(output, config, checkpoint), on_progress)
         facts = run.describe(checkpoint)
         steps = []
         for index, (step, chosen) in enumerate(zip(config.steps, options, strict=True)):
@@ -92,9 +92,8 @@ def method_options(step: StepConfig) -> Options:
 class _Run:
     """What the steps share."""
 
-    def __init__(self, config: CompressConfig, source: Checkpoint, data: _Data, state: Path, on_progress: Progress) -> None:
+    def __init__(self, config: CompressConfig, source: Path, data: _Data, state: Path, on_progress: Progress) -> None:
         self.config, self.source, self.data, self.state, self.on_progress = config, source, data, state, on_progress
-        self._tokenizer = state / "tokenizer"
 
     def step(self, index: int, step: StepConfig, options: Options, checkpoint: Checkpoint) -> tuple[Checkpoint, dict[str, Any]]:
         """The checkpoint after the step, and the facts of it; read from the state folder where the step was finished before."""
@@ -134,7 +133,7 @@ class _Run:
 
     def _teacher(self, checkpoint: Checkpoint) -> Checkpoint:
         """The model named, or the one that came, read anew: a step may have changed it in place."""
-        return read_checkpoint(find_model(self.config.teacher or self.source.folder), task=checkpoint.task)
+        return read_checkpoint(find_model(self.config.teacher or self.source), task=checkpoint.task)
 
     def _score(self, checkpoint: Checkpoint) -> Callable[[Any], float]:
         with tempfile.TemporaryDirectory() as name:

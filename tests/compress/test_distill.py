@@ -1,24 +1,40 @@
 """Method `distill`: what is recorded and matched, what is trained, and pairs of models that do not fit."""
 
 import json
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
+from torch.nn import functional
 
 from tests.compress.models import classified, tagged, tiny
 from tests.models import make_model
 from trtbert.checkpoint.quiet import quiet
 from trtbert.checkpoint.read import Checkpoint, read_checkpoint, write_checkpoint
+from trtbert.compress.attention import grouped_model
 from trtbert.compress.batches import collate, encode_examples, encode_texts
 from trtbert.compress.capture import captured, scores
 from trtbert.compress.depth import choose_layers
-from trtbert.compress.distill import DistillOptions, distill, map_layers
+from trtbert.compress.distill import (
+    DistillOptions,
+    _check_teacher,
+    _collate,
+    _final,
+    _items,
+    _Pair,
+    answers_loss,
+    distill,
+    map_layers,
+)
 from trtbert.compress.layers import encoder_layers
 from trtbert.compress.method import Job
+from trtbert.compress.objectives import task_losses
 from trtbert.compress.slicing import keep_layers, slice_model
+from trtbert.compress.word_masking import with_masked_words
 from trtbert.config import TrainingConfig
+from trtbert.data import Example
 from trtbert.errors import InputError, TrainingError, UnsupportedError
 from trtbert.tasks import Task
 
@@ -126,6 +142,104 @@ def test_labels_and_texts_together(tmp_path: Path) -> None:
     assert distill(job, DistillOptions(alpha=0.5)).facts["items"] == 20
 
 
+def test_labels_count_in_a_batch_that_has_texts_too(tmp_path: Path) -> None:
+    """With alpha 0 two labelled texts of four have half the weight, and the teacher's answers the other half."""
+    teacher = tiny(tmp_path, num_hidden_layers=4)
+    student, options = student_of(teacher), DistillOptions(alpha=0.0)
+    items = [*encode_examples(student, classified(2)), *encode_texts(student, ["red cat", "the blue"])]
+    batch, named = _collate(student, items), collate(student, items[:2])
+    assert batch.labels is None and len(batch.inputs["input_ids"]) == 4
+    with ExitStack() as stack, torch.no_grad():
+        pair = _Pair.of(student, teacher, options, stack)
+        found = _final(options)(pair, batch)
+        answers = answers_loss(student, *pair.run(batch), batch, options)
+        expected = 0.5 * answers + 0.5 * task_losses(student, named).mean()
+    torch.testing.assert_close(found, expected)
+
+
+def test_pairs_of_an_embedder_beside_texts(tmp_path: Path) -> None:
+    """A batch of both has a row for each text, and both texts of a pair of texts are learnt."""
+    teacher = tiny(tmp_path, task="sentence-similarity", num_hidden_layers=4)
+    pairs = [Example(("red cat", "the blue one"), 0.5)]
+    items = _items(Job(checkpoint=teacher, labelled=pairs, texts=["the cat", ("red", "blue")]), DistillOptions())
+    assert [len(item.ids) for item in items] == [2, 1, 1, 1]
+    for mixed in (items, items[::-1]):
+        assert len(_collate(teacher, mixed).inputs["input_ids"]) == 5
+    job = Job(checkpoint=student_of(teacher), teacher=teacher, labelled=pairs * 12, texts=["the cat"] * 12, training=TRAINING)
+    assert distill(job, DistillOptions(alpha=0.5)).facts["items"] == 24
+
+
+def test_the_triple_loss(tmp_path: Path) -> None:
+    """DistilBERT's parts by their formulas, on one batch of masked words: 5 : 2 : 1, up to a factor."""
+    teacher = tiny(tmp_path, task="fill-mask", num_hidden_layers=4)
+    student, options = student_of(teacher), DistillOptions(loss="distilbert", alpha=5 / 7, beta=1 / 7, temperature=2.0)
+    batch = _collate(student, encode_texts(student, ["rain per sea at the end of rain", "sea"] * 8))
+    with ExitStack() as stack, torch.no_grad():
+        pair = _Pair.of(student, teacher, options, stack)
+        torch.manual_seed(0)
+        found = _final(options)(pair, batch)
+        torch.manual_seed(0)
+        masked = with_masked_words(student, batch)
+        ours, theirs = pair.run(masked)
+        hidden = pair.inside_student.hidden_BSD[-1], pair.inside_teacher.hidden_BSD[-1]
+    is_token, is_word = batch.mask != 0, masked.labels != -100
+    soft = functional.kl_div((ours.logits[is_token] / 2).log_softmax(-1), (theirs.logits[is_token] / 2).softmax(-1), reduction="batchmean")
+    words = functional.cross_entropy(ours.logits[is_word], masked.labels[is_word])
+    directions = functional.cosine_embedding_loss(hidden[0][is_token], hidden[1][is_token], torch.ones(int(is_token.sum())))
+    torch.testing.assert_close(7 * found, 5.0 * 4 * soft + 2.0 * words + 1.0 * directions)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0])
+def test_a_masked_language_model_learns(alpha: float, tmp_path: Path) -> None:
+    teacher = tiny(tmp_path, task="fill-mask", num_hidden_layers=4)
+    job = Job(checkpoint=student_of(teacher), teacher=teacher, texts=["rain per sea", "the end of sea"] * 8, training=TRAINING)
+    assert distill(job, DistillOptions(loss="distilbert", alpha=alpha)).facts["steps"] == 8
+
+
+def test_a_killed_run_masks_the_same_words(tmp_path: Path) -> None:
+    """What is drawn in a step comes from the number of the step: a run that goes on ends with the same weights."""
+    teacher = tiny(tmp_path / "model", task="fill-mask", num_hidden_layers=4)
+    texts, training = ["rain per sea at the end"] * 12, TrainingConfig(epochs=2, batch_size=4, save_every=1)
+
+    def run(folder: str, kill_at: int | None = None) -> dict[str, torch.Tensor]:
+        def on_step(_what: str, done: int, _total: int) -> None:
+            if done == kill_at:
+                raise KeyboardInterrupt
+
+        student = student_of(teacher)
+        job = Job(checkpoint=student, teacher=teacher, texts=texts, training=training, state=tmp_path / folder, on_step=on_step)
+        distill(job, DistillOptions(loss="distilbert", alpha=0.5))
+        return state(student)
+
+    expected = run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("killed", kill_at=4)
+    resumed = run("killed")
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in expected.items())
+
+
+def test_augmented_texts_have_no_labels(tmp_path: Path) -> None:
+    teacher = tiny(tmp_path / "teacher", num_hidden_layers=4)
+    job = Job(checkpoint=teacher, labelled=classified(5), texts=["the red rain and the sea per rain"])
+    plain, more = _items(job, DistillOptions()), _items(job, DistillOptions(augment=6))
+    assert [item.ids for item in more[: len(plain)]] == [item.ids for item in plain]
+    assert len(plain) < len(more) <= 7 * len(plain) and all(item.label is None for item in more[5:])
+    mask = teacher.tokenizer.fast.mask_token_id
+    assert any(mask in item.ids[0] for item in more)
+    tiny(tmp_path / "guesser", task="fill-mask")
+    guessed = _items(job, DistillOptions(augment=6, augment_model=tmp_path / "guesser"))
+    assert len(plain) < len(guessed) and not any(mask in item.ids[0] for item in guessed)
+
+
+@pytest.mark.parametrize(("num_labels", "score", "is_good"), [(2, 54.0, False), (2, 66.0, True), (3, 39.0, False), (3, 45.0, True)])
+def test_how_much_better_than_chance_a_teacher_must_be(num_labels: int, score: float, is_good: bool, tmp_path: Path) -> None:
+    names = ("negative", "neutral", "positive")[:num_labels]
+    options = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
+    teacher = tiny(tmp_path, **options)
+    with nullcontext() if is_good else pytest.raises(TrainingError, match="not better than chance"):
+        _check_teacher(Job(checkpoint=teacher, evaluate=lambda _model: score), teacher)
+
+
 def test_the_ends_of_alpha(tmp_path: Path) -> None:
     """With alpha 0 the teacher does not matter at all."""
     teacher, other = tiny(tmp_path / "a", num_hidden_layers=4), tiny(tmp_path / "a", num_hidden_layers=4)
@@ -163,6 +277,12 @@ def test_pairs_that_do_not_fit(tmp_path: Path) -> None:
         distill(Job(checkpoint=student, teacher=other, labelled=classified(8)), DistillOptions())
 
 
+def test_no_embedding_to_learn(tmp_path: Path) -> None:
+    teacher = tiny(tmp_path, num_hidden_layers=4)
+    with pytest.raises(UnsupportedError, match="Loss hidden is of models that give embeddings, and this is one for text-classification"):
+        distill(Job(checkpoint=student_of(teacher), teacher=teacher, labelled=classified(8)), DistillOptions(loss="hidden"))
+
+
 def test_heads_that_cannot_be_compared(tmp_path: Path) -> None:
     teacher = tiny(tmp_path, num_hidden_layers=4)
     student = student_of(teacher)
@@ -171,3 +291,16 @@ def test_heads_that_cannot_be_compared(tmp_path: Path) -> None:
     job = Job(checkpoint=pruned, teacher=teacher, labelled=classified(8))
     with pytest.raises(UnsupportedError, match=r"layer 0 of the student has 2 heads and layer 1 of the teacher 3. Use loss minilm"):
         distill(job, DistillOptions(loss="tinybert"))
+
+
+def test_heads_that_share_keys(tmp_path: Path) -> None:
+    teacher = tiny(tmp_path, num_hidden_layers=4, num_attention_heads=4)
+    student = student_of(teacher)
+    with quiet():
+        shared = student.with_model(grouped_model(student.model, student.task, 1))
+    job = Job(checkpoint=shared, teacher=teacher, labelled=classified(8), training=TRAINING)
+    with pytest.raises(UnsupportedError, match=r"tinybert compares the scores of each head, and these heads share keys"):
+        distill(job, DistillOptions(loss="tinybert"))
+    with pytest.raises(InputError, match="The 12 columns of the student's last keys do not divide into 8 relation heads"):
+        distill(job, DistillOptions(loss="minilm", relation_heads=8))
+    assert distill(job, DistillOptions(loss="minilm", relation_heads=4)).facts["steps"] == 4

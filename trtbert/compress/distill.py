@@ -5,22 +5,28 @@ Legend: B examples, S sequence, L labels, D and E hidden sizes of student and te
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from trtbert.checkpoint.read import Checkpoint
+from trtbert.checkpoint.hub import find_model
+from trtbert.checkpoint.read import Checkpoint, read_checkpoint
 from trtbert.compress import losses
+from trtbert.compress.augment import augment
 from trtbert.compress.batches import NO_LABEL, Batch, Item, collate, encode_examples, encode_texts
 from trtbert.compress.capture import Captured, captured, scores
 from trtbert.compress.layers import Layer, encoder_layers
+from trtbert.compress.masked_words import augment_with_model
 from trtbert.compress.method import Job, Options, Result
 from trtbert.compress.objectives import embeddings, task_losses
 from trtbert.compress.training import History, train
+from trtbert.compress.word_masking import with_masked_words
 from trtbert.config import TrainingConfig
+from trtbert.data import Text
 from trtbert.errors import InputError, TrainingError, UnsupportedError
 
 LossName = Literal["hinton", "mse", "distilbert", "tinybert", "patient", "minilm", "hidden"]
@@ -45,6 +51,10 @@ class DistillOptions(Options):
     """Of minilm: what queries, keys and values are split into"""
     token: Literal["cls", "mean"] = "mean"
     """Of patient: the vector of a layer that is compared"""
+    augment: int = Field(default=0, ge=0)
+    """Times that each text is changed into a new one, which the teacher answers"""
+    augment_model: Path | None = None
+    """A masked language model that guesses the new words; without it, words are masked, replaced and left out by rules"""
 
 
 def distill(job: Job, options: DistillOptions) -> Result:
@@ -57,7 +67,7 @@ def distill(job: Job, options: DistillOptions) -> Result:
     if teacher is None:
         raise InputError("distill needs a teacher: give its folder with --teacher.")
     _check_pair(student, teacher, options)
-    items = _items(job)
+    items = _items(job, options)
     _check_teacher(job, teacher)
     teacher.model.eval().requires_grad_(False)
     facts: dict[str, Any] = {"items": len(items)}
@@ -142,22 +152,46 @@ def _train(job: Job, pair: _Pair, items: Sequence[Item], objective: _Objective, 
 
 
 def _collate(checkpoint: Checkpoint, items: Sequence[Item]) -> Batch:
-    """Where only some have labels, none counts: the teacher's answers are there for all."""
-    if any(item.label is None for item in items):
-        items = [Item(item.ids, item.types) for item in items]
-    return collate(checkpoint, items)
+    """Where only some have labels the batch has none, and its items keep theirs; pairs of an embedder are then texts by themselves."""
+    if all(item.label is not None for item in items):
+        return collate(checkpoint, items)
+    rows = [Item((ids,), (types,)) for item in items for ids, types in zip(item.ids, item.types, strict=True)]
+    return replace(collate(checkpoint, rows), items=tuple(items))
 
 
 def _final(options: DistillOptions) -> _Objective:
+    is_masking = options.loss == "distilbert" and options.alpha < 1
+
     def objective(pair: _Pair, batch: Batch) -> torch.Tensor:
+        if is_masking and pair.student.task == "fill-mask":
+            batch = with_masked_words(pair.student, batch)
         outputs, taught = pair.run(batch)
-        alpha = options.alpha if batch.labels is not None else 1.0
-        total = alpha * answers_loss(pair.student, outputs, taught, batch, options)
+        weight = (1 - options.alpha) * _labelled_share(batch)
+        total = (1 - weight) * answers_loss(pair.student, outputs, taught, batch, options)
         if options.loss in _BESIDE and options.beta:
             total = total + options.beta * _BESIDE[options.loss](pair, batch)
-        return total if alpha == 1.0 else total + (1 - alpha) * task_losses(pair.student, batch).mean()
+        return total if weight == 0 else total + weight * _labels_loss(pair.student, outputs, batch)
 
     return objective
+
+
+def _labelled_share(batch: Batch) -> float:
+    return 1.0 if batch.labels is not None else sum(item.label is not None for item in batch.items) / len(batch.items)
+
+
+def _labels_loss(checkpoint: Checkpoint, outputs: Any, batch: Batch) -> torch.Tensor:
+    """The mean over the examples that have labels; where words were masked, over those."""
+    if checkpoint.task == "fill-mask":
+        assert batch.labels is not None
+        losses_BS = nn.functional.cross_entropy(outputs.logits.transpose(1, 2), batch.labels, ignore_index=NO_LABEL, reduction="none")
+        return losses_BS.sum() / (batch.labels != NO_LABEL).sum().clamp(min=1)
+    if batch.labels is not None:
+        return task_losses(checkpoint, batch).mean()
+    device = batch.mask.device
+    part = collate(checkpoint, [item for item in batch.items if item.label is not None])
+    assert part.labels is not None
+    moved = Batch({name: tensor.to(device) for name, tensor in part.inputs.items()}, part.labels.to(device), part.items)
+    return task_losses(checkpoint, moved).mean()
 
 
 def answers_loss(checkpoint: Checkpoint, outputs: Any, taught: Any, batch: Batch, options: DistillOptions) -> torch.Tensor:
@@ -170,7 +204,7 @@ def answers_loss(checkpoint: Checkpoint, outputs: Any, taught: Any, batch: Batch
         return _embedding_loss(checkpoint, outputs, taught, batch)
     mask = None
     if checkpoint.task in ("token-classification", "fill-mask"):
-        mask = batch.mask if batch.labels is None or batch.labels.shape != batch.mask.shape else (batch.labels != NO_LABEL)
+        mask = batch.mask if batch.labels is None or checkpoint.task == "fill-mask" else (batch.labels != NO_LABEL)
     if options.loss == "mse":
         return losses.logits_mse(outputs.logits, taught.logits, mask)
     if checkpoint.model.config.problem_type == "multi_label_classification":
@@ -237,17 +271,34 @@ _BESIDE: dict[str, _Objective] = {"distilbert": _distilbert, "patient": _patient
 """Learnt together with the answers."""
 
 
-def _items(job: Job) -> list[Item]:
-    length = job.training.max_length
+def _items(job: Job, options: DistillOptions) -> list[Item]:
+    length, texts = job.training.max_length, [*job.texts, *_new_texts(job, options)]
     items = encode_examples(job.checkpoint, job.labelled, max_length=length) if job.labelled else []
-    items += encode_texts(job.checkpoint, job.texts, max_length=length) if job.texts else []
+    if job.checkpoint.task == "sentence-similarity":  # each text has its own embedding
+        texts = [part for text in texts for part in ([text] if isinstance(text, str) else text)]
+    items += encode_texts(job.checkpoint, texts, max_length=length) if texts else []
     if not items:
         raise InputError("distill needs texts to ask the teacher about: give labelled examples with --data, or texts with --texts.")
     return items
 
 
+def _new_texts(job: Job, options: DistillOptions) -> list[Text]:
+    if not options.augment:
+        return []
+    texts, seed = [*job.texts, *(example.text for example in job.labelled)], job.training.seed
+    if options.augment_model is not None:
+        guesser = read_checkpoint(find_model(options.augment_model), task="fill-mask")
+        return augment_with_model(texts, guesser, num_tries=options.augment, seed=seed)
+    mask = job.checkpoint.tokenizer.fast.mask_token
+    if mask is None:
+        raise UnsupportedError("The tokenizer has no mask token to put in the place of words. Give a model that guesses words instead.")
+    return augment(texts, num_tries=options.augment, mask=mask, seed=seed)
+
+
 def _check_pair(student: Checkpoint, teacher: Checkpoint, options: DistillOptions) -> None:
     check_same_task(student, teacher)
+    if options.loss == "hidden" and student.task not in ("sentence-similarity", "feature-extraction"):
+        raise UnsupportedError(f"Loss hidden is of models that give embeddings, and this is one for {student.task}. Use loss hinton.")
     sizes = [checkpoint.model.config.hidden_size for checkpoint in (student, teacher)]
     if student.task in ("sentence-similarity", "feature-extraction") and sizes[0] != sizes[1]:
         raise UnsupportedError(f"The student's embeddings have {sizes[0]} numbers and the teacher's {sizes[1]}; they must have as many.")
@@ -277,13 +328,20 @@ def _check_inside(student: Checkpoint, teacher: Checkpoint, options: DistillOpti
                     f"tinybert compares the scores of each head, but layer {layer} of the student has {ours[layer].num_heads} heads and "
                     f"layer {other} of the teacher {theirs[other].num_heads}. Use loss minilm, which compares relations instead."
                 )
+        if any(layer.key.out_features != layer.query.out_features for layer in (*ours, *theirs)):
+            raise UnsupportedError("tinybert compares the scores of each head, and these heads share keys. Use loss hinton or patient.")
     if options.loss == "minilm":
         for name, last in (("student", ours[-1]), ("teacher", theirs[-1])):
-            if (width := last.query.out_features) % options.relation_heads:
-                raise InputError(
-                    f"The {width} columns of the {name}'s last queries do not divide into {options.relation_heads} relation heads; give "
-                    "a divisor with --relation-heads."
-                )
+            for kind, linear in (("queries", last.query), ("keys", last.key), ("values", last.value)):
+                if (width := linear.out_features) % options.relation_heads:
+                    raise InputError(
+                        f"The {width} columns of the {name}'s last {kind} do not divide into {options.relation_heads} relation heads; "
+                        "give a divisor with --relation-heads."
+                    )
+
+
+_MARGIN = 0.1
+"""Of what lies between chance and all right: a ratio to chance would ask a teacher of two classes for more than hard tasks allow."""
 
 
 def _check_teacher(job: Job, teacher: Checkpoint) -> None:
@@ -293,7 +351,7 @@ def _check_teacher(job: Job, teacher: Checkpoint) -> None:
     score = job.evaluate(teacher.model)
     num_labels = len(teacher.labels)
     chance = 100.0 / num_labels if teacher.task == "text-classification" and num_labels > 1 else 0.0
-    if not score > 1.5 * chance:
+    if not score > chance + _MARGIN * (100.0 - chance):
         raise TrainingError(
             f"The teacher scores {score:.2f} on the evaluation data, which is not better than chance ({chance:.2f}). Was a pretrained "
             "model given instead of a finetuned one? Finetune it first, or name the right one with --teacher."
