@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from contenders import THREADS, Contender, Shape, Timing, race
 from models import find_minilm
@@ -61,7 +60,8 @@ class Row:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, epilog="example: python benchmarks/compression.py banking77 DIR --work work -o table.md")
+    example = "python benchmarks/compression.py banking77 DIR --work work -o table.md"
+    parser = argparse.ArgumentParser(description=__doc__, epilog=f"example: {example}")
     parser.add_argument("dataset", choices=DATASETS)
     parser.add_argument("data", type=Path, help="folder of the data set")
     parser.add_argument("--work", type=Path, required=True, help="folder of the models; what is there already is not made again")

@@ -79,6 +79,32 @@ def test_attention_in_int8(dtype: str, num_heads: int, head_size: int, length: i
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("num_heads,num_kv_heads,head_size,length", [(2, 1, 8, 1), (6, 2, 16, 17), (12, 1, 32, 33), (4, 4, 24, 7)])
+@pytest.mark.parametrize("scales", [{}, INT8_SCALES], ids=["float", "int8"])
+def test_grouped_attention(dtype: str, num_heads: int, num_kv_heads: int, head_size: int, length: int, scales: dict[str, float]) -> None:
+    """As the op with keys and values repeated, head by head, for the queries that share them."""
+    rng = np.random.default_rng(length)
+    mask = (rng.random((3, length)) < 0.6).astype(np.int32)
+    mask[0], mask[1], mask[1, -1] = 0, 0, 1
+    q, k, v = (floats(rng, dtype, 3, length, heads, head_size) for heads in (num_heads, num_kv_heads, num_kv_heads))
+    packed, repeated = (
+        np.concatenate([part.reshape(3, length, -1) for part in parts], -1)
+        for parts in ((q, k, v), (q, *(np.repeat(x, num_heads // num_kv_heads, axis=2) for x in (k, v))))
+    )
+    attributes = {"num_heads": num_heads, "head_size": head_size, "scale": head_size**-0.5, **scales}
+    overload = "grouped.int8" if scales else "grouped"
+    actual = run_op("FusedQkvAttention", overload, {"qkv": packed, "mask": mask}, num_kv_heads=num_kv_heads, **attributes)
+    reference = FUSED_OPS["FusedQkvAttention"].reference
+    expected = reference(repeated, mask, **attributes)
+    assert np.array_equal(reference(packed, mask, num_kv_heads=num_kv_heads, **attributes), expected)
+    assert actual.dtype == dtype and (actual[0] == 0).all()
+    if scales:  # a probability near the middle of two steps may go to the other one
+        assert np.abs(actual - expected).max() <= 8 * 2.0**-7
+    else:
+        assert_close(actual, expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_attention_in_int8_clips_and_rounds_to_even(dtype: str) -> None:
     """One key only, so that the context is V as INT8 has it."""
     v = np.array([[[0.5, 1.5, 2.5, -0.5, 126.5, 127.5, 1000.0, -1000.0]]])

@@ -67,6 +67,7 @@ def test_a_packed_batch_with_no_token() -> None:
 def test_the_overload_names_the_optional_parts() -> None:
     attention = PLUGIN_OPS["FusedQkvAttention"]
     assert attention.overload(2, ("scale",)) == "" and attention.overload(3, ("scale",)) == "bias"
+    assert attention.overload(2, ("num_kv_heads",)) == "grouped" and attention.overload(2, ("num_kv_heads", "q_scale")) == "grouped.int8"
     assert attention.overload(2, ("q_scale",)) == "int8" and attention.overload(3, ("q_scale",)) == "bias.int8"
     assert FUSED_OPS["FusedEmbedLayerNorm"].overload(8, ()) == "token_type"
     assert FUSED_OPS["FusedSkipLayerNorm"].overload(5, ("y_scale",)) == "bias"

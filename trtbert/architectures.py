@@ -14,6 +14,9 @@ class Architecture:
     """Fused ops that cannot apply to this family, with the reason; a miss of any other is an error."""
 
 
+STUDENT = "trtbert-student"
+"""The model_type of our own recurrent students, which transformers does not know."""
+
 ARCHITECTURES: dict[str, Architecture] = {
     "albert": Architecture(),
     "bert": Architecture(),
@@ -37,5 +40,14 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "mpnet": Architecture(has_sdpa=False),
     "roberta": Architecture(),
+    STUDENT: Architecture(
+        has_sdpa=False,
+        unfused={
+            "FusedQkvAttention": "a student is an LSTM, and has no attention between tokens",
+            "FusedEmbedLayerNorm": "a student has neither position embedding nor LayerNorm",
+            "FusedSkipLayerNorm": "a student has no LayerNorm",
+            "FusedBiasGelu": "a student has no GELU",
+        },
+    ),
     "xlm-roberta": Architecture(),
 }

@@ -46,13 +46,16 @@ _PACKED = """
   qkv_BSD = Unsqueeze (qkv, first)
 """
 
-_HEADS = """
+_SIZES = """
   num_heads_s = Constant <value_int: int = @num_heads> ()
   head_size_s = Constant <value_int: int = @head_size> ()
   scale_f = Constant <value_float: float = @scale> ()
   zero = Constant <value_ints = [0]> ()
   num_heads_1 = Unsqueeze (num_heads_s, zero)
   head_size_1 = Unsqueeze (head_size_s, zero)
+"""
+
+_HEADS = """
   keep_three = Constant <value_ints = [0, 0, 3]> ()
   split_shape = Concat <axis = 0> (keep_three, num_heads_1, head_size_1)
   qkv_BS3NH = Reshape (qkv_BSD, split_shape)
@@ -63,6 +66,32 @@ _HEADS = """
   q_BNSH = Gather <axis = 0> (qkv_3BNSH, i0)
   k_BNSH = Gather <axis = 0> (qkv_3BNSH, i1)
   v_BNSH = Gather <axis = 0> (qkv_3BNSH, i2)
+"""
+
+# The queries that share a head of keys and values are the rows of one product: nothing is repeated, and q_BNSH, the scores and the
+# probabilities are [B,G,N/G*S,...]. A mask [B,1,1,S] fits those as well.
+_GROUPED_HEADS = """
+  num_kv_heads_s = Constant <value_int: int = @num_kv_heads> ()
+  num_kv_heads_1 = Unsqueeze (num_kv_heads_s, zero)
+  q_width_1 = Mul (num_heads_1, head_size_1)
+  kv_width_1 = Mul (num_kv_heads_1, head_size_1)
+  widths = Concat <axis = 0> (q_width_1, kv_width_1, kv_width_1)
+  q_BSD, k_BSD, v_BSD = Split <axis = -1> (qkv_BSD, widths)
+  keep_two = Constant <value_ints = [0, 0]> ()
+  q_shape = Concat <axis = 0> (keep_two, num_heads_1, head_size_1)
+  kv_shape = Concat <axis = 0> (keep_two, num_kv_heads_1, head_size_1)
+  q_BSNH = Reshape (q_BSD, q_shape)
+  k_BSGH = Reshape (k_BSD, kv_shape)
+  v_BSGH = Reshape (v_BSD, kv_shape)
+  ungrouped_BNSH = Transpose <perm = [0, 2, 1, 3]> (q_BSNH)
+  k_BNSH = Transpose <perm = [0, 2, 1, 3]> (k_BSGH)
+  v_BNSH = Transpose <perm = [0, 2, 1, 3]> (v_BSGH)
+  rest_1 = Constant <value_ints = [-1]> ()
+  grouped_shape = Concat <axis = 0> (zero, num_kv_heads_1, rest_1, head_size_1)
+  q_BNSH = Reshape (ungrouped_BNSH, grouped_shape)
+"""
+
+_SCALED = """
   two_f = Constant <value_float = 2.0> ()
   log_scale_f = Log (scale_f)
   log_two_f = Log (two_f)
@@ -158,8 +187,13 @@ _PROBABILITIES = """
 _FLOAT_PROBABILITIES = "probs_operand = Identity (probs_BNSS)"
 _INT8_PROBABILITIES = _through_int8("probs_operand", "probs_BNSS", "probability_scale_t")
 
+_WEIGHTED = "context_BNSH = MatMul (probs_operand, v_operand)"
+_GROUPED_WEIGHTED = """
+  grouped_BNSH = MatMul (probs_operand, v_operand)
+  ungrouped_shape = Concat <axis = 0> (zero, num_heads_1, rest_1, head_size_1)
+  context_BNSH = Reshape (grouped_BNSH, ungrouped_shape)
+"""
 _CONTEXT = """
-  context_BNSH = MatMul (probs_operand, v_operand)
   context_BSNH = Transpose <perm = [0, 2, 1, 3]> (context_BNSH)
 """
 _PADDED_CONTEXT = """
@@ -181,11 +215,18 @@ _PACKED_CONTEXT = """
 
 
 def _attention(bias: str, operands: str, probabilities: str) -> str:
-    return _PADDED + _HEADS + operands + _SCORES + bias + _MASK + _PROBABILITIES + probabilities + _CONTEXT + _PADDED_CONTEXT
+    before = _PADDED + _SIZES + _HEADS + _SCALED + operands + _SCORES + bias + _MASK + _PROBABILITIES
+    return before + probabilities + _WEIGHTED + _CONTEXT + _PADDED_CONTEXT
+
+
+def _grouped_attention(operands: str, probabilities: str) -> str:
+    before = _PADDED + _SIZES + _GROUPED_HEADS + _SCALED + operands + _SCORES + _NO_BIAS + _MASK + _PROBABILITIES
+    return before + probabilities + _GROUPED_WEIGHTED + _CONTEXT + _PADDED_CONTEXT
 
 
 def _packed_attention(operands: str, probabilities: str) -> str:
-    return _PACKED + _HEADS + operands + _SCORES + _NO_BIAS + _SEGMENTS + _PROBABILITIES + probabilities + _CONTEXT + _PACKED_CONTEXT
+    before = _PACKED + _SIZES + _HEADS + _SCALED + operands + _SCORES + _NO_BIAS + _SEGMENTS + _PROBABILITIES
+    return before + probabilities + _WEIGHTED + _CONTEXT + _PACKED_CONTEXT
 
 
 _BODIES: dict[tuple[str, str], str] = {
@@ -202,6 +243,8 @@ _BODIES: dict[tuple[str, str], str] = {
     (FUSED_QKV_ATTENTION.name, "bias"): _attention(_BIAS, _FLOAT_OPERANDS, _FLOAT_PROBABILITIES),
     (FUSED_QKV_ATTENTION.name, "int8"): _attention(_NO_BIAS, _INT8_OPERANDS, _INT8_PROBABILITIES),
     (FUSED_QKV_ATTENTION.name, "bias.int8"): _attention(_BIAS, _INT8_OPERANDS, _INT8_PROBABILITIES),
+    (FUSED_QKV_ATTENTION.name, "grouped"): _grouped_attention(_FLOAT_OPERANDS, _FLOAT_PROBABILITIES),
+    (FUSED_QKV_ATTENTION.name, "grouped.int8"): _grouped_attention(_INT8_OPERANDS, _INT8_PROBABILITIES),
     (FUSED_PACKED_QKV_ATTENTION.name, ""): _packed_attention(_FLOAT_OPERANDS, _FLOAT_PROBABILITIES),
     (FUSED_PACKED_QKV_ATTENTION.name, "int8"): _packed_attention(_INT8_OPERANDS, _INT8_PROBABILITIES),
     (FUSED_SKIP_LAYER_NORM.name, ""): """
@@ -232,8 +275,8 @@ _BODIES: dict[tuple[str, str], str] = {
 def _function_proto(name: str, overload: str) -> onnx.FunctionProto:
     op = PLUGIN_OPS[name]
     parts = set(overload.split("."))
-    inputs = op.inputs + (op.optional_inputs if parts - {"", "int8"} else ())
-    attributes = op.attributes + (op.int8_attributes if "int8" in parts else ())
+    inputs = op.inputs + (op.optional_inputs if parts - {"", "grouped", "int8"} else ())
+    attributes = op.attributes + (op.grouped_attributes if "grouped" in parts else ()) + (op.int8_attributes if "int8" in parts else ())
     proto = onnx.parser.parse_function(f"""
 <domain: "{DOMAIN}", overload: "{overload}", opset_import: ["" : {OPSET}]>
 {name} <{", ".join(attributes)}> ({", ".join(inputs)}) => (y)

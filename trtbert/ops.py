@@ -1,6 +1,6 @@
 """The four fused ops, and the packed attention that one becomes: inputs, attributes and float64 numpy reference of each.
 
-Legend: B batch, S sequence, T tokens of all sequences, D hidden, N heads, H head size, V rows of a table.
+Legend: B batch, S sequence, T tokens of all sequences, D hidden, N heads, G heads of keys and values, H head size, V rows of a table.
 The ONNX function bodies that define the same ops for every runtime are in `trtbert/bodies.py`.
 Floats of one plugin node are all FP32, FP16 or BF16; a scale beside them says which tensors are INT8 instead, symmetric, per tensor.
 """
@@ -19,6 +19,9 @@ DOMAIN_VERSION = 1
 OPSET = 23
 """The ONNX opset of every model between the stages."""
 
+UNFUSED = "unfused."
+"""With the name of a fused op behind it, metadata of an exported model: why there is nothing in it that becomes that op."""
+
 Array = npt.NDArray[Any]
 
 
@@ -30,6 +33,8 @@ class FusedOp:
     inputs: tuple[str, ...]
     optional_inputs: tuple[str, ...] = ()
     attributes: tuple[str, ...]
+    grouped_attributes: tuple[str, ...] = ()
+    """Those that a node has as well whose overload names "grouped"."""
     int8_attributes: tuple[str, ...] = ()
     """Those that a node has as well whose overload names "int8"."""
     io_scales: tuple[str, ...] = ()
@@ -39,7 +44,8 @@ class FusedOp:
     def overload(self, num_inputs: int, attributes: Container[str]) -> str:
         """The overload of a node with so many inputs and these attributes."""
         parts = [self.optional_inputs[-1]] if num_inputs > len(self.inputs) else []
-        return ".".join([*parts, *(["int8"] if any(name in attributes for name in self.int8_attributes) else [])])
+        named = (("grouped", self.grouped_attributes), ("int8", self.int8_attributes))
+        return ".".join([*parts, *(part for part, names in named if any(name in attributes for name in names))])
 
 
 def _float64(*arrays: Array) -> tuple[npt.NDArray[np.float64], ...]:
@@ -81,6 +87,12 @@ def fused_embed_layer_norm(
     return _quantized(layer_norm(total, gamma, beta, epsilon), y_scale)
 
 
+def qkv_columns(num_heads: int, head_size: int, num_kv_heads: int = 0) -> tuple[slice, slice, slice]:
+    """Where q, k and v are in the columns of qkv; 0 heads of keys and values are as many as those of queries."""
+    q_end, width = num_heads * head_size, (num_kv_heads or num_heads) * head_size
+    return slice(0, q_end), slice(q_end, q_end + width), slice(q_end + width, q_end + 2 * width)
+
+
 def fused_qkv_attention(
     qkv: Array,
     mask: Array,
@@ -89,6 +101,7 @@ def fused_qkv_attention(
     num_heads: int,
     head_size: int,
     scale: float,
+    num_kv_heads: int = 0,
     q_scale: float = 0.0,
     k_scale: float = 0.0,
     v_scale: float = 0.0,
@@ -98,12 +111,15 @@ def fused_qkv_attention(
     """Softmax(scale * Q Kᵀ + bias, over the keys whose mask is not 0) V.
 
     qkv [B,S,3*N*H] packed as (q, k, v) x heads x head size; mask [B,S]; bias [1|B,N,S,S] or None; gives [B,S,N*H].
+    With num_kv_heads G it is [B,S,(N+2*G)*H], and N/G heads of queries that follow one another share a head of keys and values.
     A row whose mask is 0 everywhere attends to nothing: its context is 0.
     With scales (all four, or none) Q, K, V and the probabilities go through symmetric INT8, of that scale, before they are multiplied.
     """
     batch, length, _ = qkv.shape
-    packed = np.asarray(qkv, np.float64).reshape(batch, length, 3, num_heads, head_size).transpose(2, 0, 3, 1, 4)
-    q_BNSH, k_BNSH, v_BNSH = (_through_int8(x, s) for x, s in zip(packed, (q_scale, k_scale, v_scale), strict=True))
+    parts = [np.asarray(qkv, np.float64)[..., columns] for columns in qkv_columns(num_heads, head_size, num_kv_heads)]
+    heads = (part.reshape(batch, length, -1, head_size).transpose(0, 2, 1, 3) for part in parts)
+    rounded = (_through_int8(x, s) for x, s in zip(heads, (q_scale, k_scale, v_scale), strict=True))
+    q_BNSH, k_BNSH, v_BNSH = (np.repeat(x, num_heads // x.shape[1], axis=1) for x in rounded)
     scores_BNSS = q_BNSH @ k_BNSH.transpose(0, 1, 3, 2) * scale
     if bias is not None:
         scores_BNSS = scores_BNSS + bias.astype(np.float64)
@@ -183,6 +199,7 @@ FUSED_QKV_ATTENTION = FusedOp(
     inputs=("qkv", "mask"),
     optional_inputs=("bias",),
     attributes=("num_heads", "head_size", "scale"),
+    grouped_attributes=("num_kv_heads",),
     int8_attributes=("q_scale", "k_scale", "v_scale", "probability_scale"),
     io_scales=("y_scale",),
     reference=fused_qkv_attention,

@@ -93,6 +93,26 @@ def test_attention(lowering: str, batch: int, length: int, num_heads: int, head_
     assert_close(run(lowered, inputs), expected)
 
 
+@pytest.mark.parametrize("has_projection", [False, True])
+@pytest.mark.parametrize("lowering", [BODY, *ORT["FusedQkvAttention"]])
+@pytest.mark.parametrize("num_heads,num_kv_heads", [(4, 1), (6, 2)])
+def test_attention_with_shared_keys_and_values(lowering: str, num_heads: int, num_kv_heads: int, has_projection: bool) -> None:
+    """Only the lowering to Softmax takes them; none repeats them."""
+    rng = np.random.default_rng(num_heads)
+    head_size, length = 16, 9
+    width = (num_heads + 2 * num_kv_heads) * head_size
+    inputs: Feeds = {"x": floats(rng, 3, length, 20 if has_projection else width), "mask": (rng.random((3, length)) < 0.6).astype(np.int32)}
+    inputs["mask"][:, -1] = 1
+    projection: Feeds = {"w": floats(rng, 20, width) * np.float32(0.2), "b": floats(rng, width)}
+    attributes = {"num_heads": num_heads, "num_kv_heads": num_kv_heads, "head_size": head_size, "scale": 0.3}
+    model = one_node("FusedQkvAttention", inputs, {}, attributes, "grouped", projection if has_projection else None)
+    lowered, (record,) = lower(model, ORT, {"FusedQkvAttention": lowering})
+    assert record.lowering == (lowering if lowering == "Softmax" else BODY)
+    assert not ops(lowered).keys() & {"Expand", "Tile", "FusedQkvAttention", "Attention"}
+    qkv = inputs["x"].astype(np.float64) @ projection["w"] + projection["b"] if has_projection else inputs["x"]
+    assert_close(run(lowered, inputs), FUSED_OPS["FusedQkvAttention"].reference(qkv, inputs["mask"], **attributes))
+
+
 @pytest.mark.parametrize("lowering,has_bias", [pair for pair in ATTENTIONS if pair[0] != BODY])
 def test_attention_of_a_wholly_masked_row_is_finite_and_leaves_the_others_alone(lowering: str, has_bias: bool) -> None:
     rng = np.random.default_rng(0)

@@ -131,6 +131,11 @@ def test_the_graphs_of_the_near_misses_are_plugins_but_for_what_they_miss() -> N
         (skip(x="float16"), "sm80", "x is"),
         (attention(head_size=12), "sm80", "its heads have 12 columns"),
         (attention(head_size=136), "sm80", "its heads have 136 columns"),
+        (
+            attention("float16[b,s,32]", overload=":grouped", more=", num_kv_heads = 1"),
+            "sm80",
+            "its queries share heads of keys and values",
+        ),
         (attention(mask="int32[b,1,s]"), "sm80", r"mask has the shape \[b,1,s\]; the plugin takes a rank of 2"),
         (attention(overload=":int8", more=INT8), "sm70", "INT8 products need sm75 or later"),
         (embed(positions="int64[2,s]"), "sm80", r"position_ids are \[2,s\]; the plugin takes one row, or one for each text"),

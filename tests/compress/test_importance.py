@@ -9,7 +9,7 @@ from tests.compress.models import classified, tagged, tiny
 from trtbert.checkpoint.read import Checkpoint
 from trtbert.compress import importance as importance_module
 from trtbert.compress.batches import Item, collate, encode_examples, encode_texts
-from trtbert.compress.importance import importance
+from trtbert.compress.importance import gradients, importance
 from trtbert.compress.layers import encoder_layers
 from trtbert.compress.objectives import task_losses
 from trtbert.tasks import Task
@@ -41,7 +41,7 @@ def three_estimates(checkpoint: Checkpoint, items: list[Item]) -> tuple[torch.Te
 def test_three_estimators_agree(architecture: str, tmp_path: Path) -> None:
     checkpoint = tiny(tmp_path, architecture)
     items = encode_examples(checkpoint, classified(9))
-    found = torch.stack(importance(checkpoint, items)[0].absolute)
+    found = torch.stack(importance(checkpoint, items)[0])
     by_context, by_weight = three_estimates(checkpoint, items)
     assert found.max() > 1e-4
     torch.testing.assert_close(found, by_context, rtol=1e-3, atol=1e-6)
@@ -59,10 +59,29 @@ def test_the_batch_does_not_matter(task: Task, tmp_path: Path, monkeypatch: pyte
         monkeypatch.setattr(importance_module, "BATCH_SIZE", size)
         found.append(importance(checkpoint, items))
     for one, sixteen in zip(*found, strict=True):
-        for name in ("absolute", "squared"):
-            for a, b in zip(getattr(one, name), getattr(sixteen, name), strict=True):
-                assert a.max() > 0
-                torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(a.max()))
+        for a, b in zip(one, sixteen, strict=True):
+            assert a.max() > 0
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(a.max()))
+
+
+def test_texts_with_a_class_are_measured_each_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The contrastive loss that embedders are trained with is zero for a text alone in its batch."""
+    checkpoint = tiny(tmp_path, task="sentence-similarity")
+    items = encode_examples(checkpoint, classified(9))
+    assert collate(checkpoint, items).labels is not None
+    together = torch.stack(importance(checkpoint, items)[0])
+    monkeypatch.setattr(importance_module, "BATCH_SIZE", 1)
+    assert together.min() > 0
+    torch.testing.assert_close(torch.stack(importance(checkpoint, items)[0]), together, rtol=1e-3, atol=1e-6)
+
+
+def test_importance_is_the_mean_of_the_gradients_without_sign(tmp_path: Path) -> None:
+    checkpoint = tiny(tmp_path)
+    items = encode_examples(checkpoint, classified(40))
+    for rows, means in zip(gradients(checkpoint, items), importance(checkpoint, items), strict=True):
+        assert [len(row) for row in rows] == [40, 40] and min(float(row.min()) for row in rows) < 0
+        for row, mean in zip(rows, means, strict=True):
+            torch.testing.assert_close(row.abs().mean(0), mean, rtol=1e-4, atol=1e-7)
 
 
 def test_the_absolute_value_is_inside_the_mean(tmp_path: Path) -> None:
@@ -70,8 +89,8 @@ def test_the_absolute_value_is_inside_the_mean(tmp_path: Path) -> None:
     checkpoint = tiny(tmp_path)
     items = encode_examples(checkpoint, classified(2))
     opposite = Item(items[0].ids, items[0].types, 1)
-    alone = [torch.stack(importance(checkpoint, [item])[0].absolute) for item in (items[0], opposite)]
-    both = torch.stack(importance(checkpoint, [items[0], opposite])[0].absolute)
+    alone = [torch.stack(importance(checkpoint, [item])[0]) for item in (items[0], opposite)]
+    both = torch.stack(importance(checkpoint, [items[0], opposite])[0])
     torch.testing.assert_close(both, (alone[0] + alone[1]) / 2, rtol=1e-4, atol=1e-7)
 
 
@@ -79,7 +98,7 @@ def test_dropout_is_off_and_the_mode_is_kept(tmp_path: Path) -> None:
     checkpoint = tiny(tmp_path)
     items = encode_examples(checkpoint, classified(4))
     checkpoint.model.train()
-    first, second = (importance(checkpoint, items)[0].absolute for _ in range(2))
+    first, second = (importance(checkpoint, items)[0] for _ in range(2))
     assert checkpoint.model.training
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
@@ -88,4 +107,4 @@ def test_a_masked_head_is_measured_where_it_is_gone(tmp_path: Path) -> None:
     checkpoint = tiny(tmp_path)
     items = encode_examples(checkpoint, classified(4))
     masks = [torch.tensor([0.0, 1.0, 1.0]), torch.ones(3)]
-    assert not torch.allclose(importance(checkpoint, items, heads=masks)[0].absolute[1], importance(checkpoint, items)[0].absolute[1])
+    assert not torch.allclose(importance(checkpoint, items, heads=masks)[0][1], importance(checkpoint, items)[0][1])

@@ -12,6 +12,8 @@ from trtbert.compress.layers import encoder_layers
 from trtbert.compress.macs import count_macs, count_parameters
 from trtbert.compress.method import Job
 from trtbert.compress.prune import FfnOptions, HeadsOptions, mask_heads, mask_neurons, prune_ffn, prune_heads
+from trtbert.config import TrainingConfig
+from trtbert.data import Example
 from trtbert.errors import InputError
 
 LABELLED = classified(20)
@@ -61,6 +63,8 @@ def test_what_is_gone_stays_so() -> None:
 def test_a_width_that_is_no_multiple_becomes_one() -> None:
     masks = mask_neurons([torch.arange(10.0)], [torch.ones(10)], 2, 4)
     assert masks[0].tolist() == [0, 0, 1, 1, 1, 1, 1, 1, 1, 1]
+    both = mask_neurons([torch.arange(10.0), torch.arange(10.0) + 20], [torch.ones(10), torch.ones(10)], 2, 4)
+    assert [int(mask.sum()) for mask in both] == [8, 8], "also of the layer that is all more important"
 
 
 def test_masks_of_the_right_heads_keep_more_than_those_of_the_others(tmp_path: Path) -> None:
@@ -87,10 +91,22 @@ def test_what_cannot_be_reached(tmp_path: Path) -> None:
     checkpoint = tiny(tmp_path)
     with pytest.raises(InputError, match=r"sparsity 0.9 would remove 5 of 6 heads, but at most 4 can go where every layer keeps 1"):
         prune_heads(Job(checkpoint=checkpoint, labelled=LABELLED), HeadsOptions(sparsity=0.9))
+    with pytest.raises(InputError, match=r"sparsity 0.05 of 6 heads is less than one head, so nothing would go. Raise it"):
+        prune_heads(Job(checkpoint=checkpoint, labelled=LABELLED), HeadsOptions(sparsity=0.05))
     with pytest.raises(InputError, match="The narrowest FFN has 80 neurons, so that nothing can be removed in multiples of 64"):
         prune_ffn(Job(checkpoint=checkpoint, labelled=LABELLED), FfnOptions(multiple_of=64))
     with pytest.raises(InputError, match="Importance is measured on texts, and there are none"):
         prune_heads(Job(checkpoint=checkpoint), HeadsOptions())
+
+
+def test_answers_that_were_all_cut_off(tmp_path: Path) -> None:
+    job = Job(
+        checkpoint=tiny(tmp_path, task="question-answering"),
+        labelled=[Example(("red", "the cat the cat the cat blue"), ("blue",))],
+        training=TrainingConfig(max_length=6),
+    )
+    with pytest.raises(InputError, match=r"None of the 1 examples drawn has an answer within 6 tokens. Raise max_length, or num_texts"):
+        prune_heads(job, HeadsOptions())
 
 
 def test_costs_by_hand(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from trtbert.compress.batches import collate, encode_texts
 from trtbert.compress.layers import encoder_layers
 from trtbert.compress.method import Job
 from trtbert.compress.replace import ReplaceOptions, Switch, initial_layers, replace_layers, replaced, replacing_rate
-from trtbert.compress.slicing import keep_layers
+from trtbert.compress.slicing import keep_layers, slice_model
 from trtbert.config import TrainingConfig
 from trtbert.errors import InputError
 
@@ -66,7 +66,7 @@ def test_the_ends_of_a_blend(architecture: str, tmp_path: Path) -> None:
         kept = logits(checkpoint, keep_layers(checkpoint.model, checkpoint.task, [1, 3]))
     found = {}
     successors = [copy.deepcopy(layers[index].module) for index in (1, 3)]
-    with replaced(layers, successors, 2, switch):
+    with replaced(layers, successors, switch):
         for share in (0.0, 0.5, 1.0):
             switch.blend(share)
             found[share] = logits(checkpoint, checkpoint.model)
@@ -93,6 +93,75 @@ def test_only_successors_are_trained(architecture: str, mode: str, tmp_path: Pat
     assert len(layers) == 2
     assert not any(torch.equal(layers[0].up.weight, layer.up.weight) for layer in encoder_layers(checkpoint.model))
     torch.testing.assert_close(logits(read, read.model), logits(read, result.checkpoint.model), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("mode", ["theseus", "blend"])
+@pytest.mark.parametrize("successor", ["gqa", "banded"])
+@pytest.mark.parametrize("architecture", ["bert", "distilbert"])
+def test_every_layer_has_a_successor_with_another_attention(architecture: str, successor: str, mode: str, tmp_path: Path) -> None:
+    checkpoint = tiny(tmp_path / "model", architecture)
+    before = {name: tensor.clone() for name, tensor in checkpoint.model.state_dict().items()}
+    options = ReplaceOptions(successor=successor, mode=mode, window=2)
+    with quiet():
+        result = replace_layers(Job(checkpoint=checkpoint, labelled=classified(24), training=TRAINING), options)
+        write_checkpoint(result.checkpoint, tmp_path / "smaller")
+        read = read_checkpoint(tmp_path / "smaller")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in checkpoint.model.state_dict().items())
+    smaller = result.checkpoint.model.state_dict()
+    outside = [name for name in smaller if ".layer." not in name]
+    assert outside and all(torch.equal(smaller[name], before[name]) for name in outside)
+    layers = encoder_layers(result.checkpoint.model)
+    assert [layer.key.out_features for layer in layers] == [16 if successor == "gqa" else 48] * 2
+    assert not any(torch.equal(new.out.weight, old.out.weight) for new, old in zip(layers, encoder_layers(checkpoint.model), strict=True))
+    torch.testing.assert_close(logits(read, read.model), logits(read, result.checkpoint.model), rtol=0, atol=0)
+
+
+def test_evaluation_is_of_the_successors_alone(tmp_path: Path) -> None:
+    """What is scored after the last epoch answers as the model that comes out."""
+    checkpoint, found = tiny(tmp_path), list[torch.Tensor]()
+
+    def evaluate(model: torch.nn.Module) -> float:
+        found.append(logits(checkpoint, model))
+        return float(len(found))  # the last epoch is the best
+
+    job = Job(checkpoint=checkpoint, labelled=classified(24), training=TRAINING, evaluate=evaluate)
+    with quiet():
+        result = replace_layers(job, ReplaceOptions(successor="banded", window=2))
+    assert len(found) == 3
+    torch.testing.assert_close(found[-1], logits(checkpoint, result.checkpoint.model))
+
+
+@pytest.mark.parametrize("init", ["every-other", "first", "last"])
+def test_layers_of_unequal_widths_are_replaced(init: str, tmp_path: Path) -> None:
+    checkpoint = tiny(tmp_path, num_hidden_layers=4)
+    with quiet():
+        pruned = slice_model(
+            checkpoint.model, checkpoint.task, heads=[[0], [0, 1, 2], [1, 2], [0, 2]], neurons=[range(w) for w in (8, 16, 24, 32)]
+        )
+        job = Job(checkpoint=checkpoint.with_model(pruned), labelled=classified(24), training=TRAINING)
+        result = replace_layers(job, ReplaceOptions(init=init))
+    expected = {"every-other": [(3, 16), (2, 32)], "first": [(1, 8), (3, 16)], "last": [(2, 24), (2, 32)]}
+    assert [(layer.num_heads, layer.width) for layer in encoder_layers(result.checkpoint.model)] == expected[init]
+
+
+def test_the_same_modules_are_drawn_again() -> None:
+    """Draws come from torch's generator, which training seeds for each step."""
+    found = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        switch, drawn = Switch(6), list[list[float]]()
+        for _ in range(10):
+            switch.draw(0.3)
+            drawn.append(switch.shares)
+        found.append(drawn)
+    assert found[0] == found[1] and len({tuple(shares) for shares in found[0]}) > 3
+
+
+def test_where_no_module_is_drawn_one_is() -> None:
+    switch = Switch(3)
+    for _ in range(20):
+        switch.draw(0.0)
+        assert sum(switch.shares) == 1.0
 
 
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:

@@ -253,7 +253,7 @@ NEAR_MISSES = {
     ),
     "query of another tensor": (
         edited(GRAPH, q_MM="other = Gather (table_2, input_ids)\n q_MM = MatMul (other, wq)"),
-        "query, key and value are not projections of one tensor to one width (widths ['8'])",
+        "query, key and value are not projections of one tensor to fitting widths (8, 8, 8)",
     ),
     "a norm on the query": (
         edited(GRAPH, q_BSNH="positive = Relu (q_BSD)\n q_BSNH = Reshape (positive, split)"),

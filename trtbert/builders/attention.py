@@ -1,18 +1,18 @@
 """What a FusedQkvAttention node becomes in the ops that runtimes know.
 
 Every public lowering records its nodes on the site's tape and gives their result; None, with nothing recorded, where it does not fit:
-none of them fits a node with Q/DQ inside, which keeps its body.
+none of them fits a node with Q/DQ inside, which keeps its body, and only softmax_attention one with shared heads of keys and values.
 A row whose keys are all masked gets some finite context (the fused op says 0).
 
-Legend: B batch, S sequence, D hidden, N heads, H head size.
+Legend: B batch, S sequence, D hidden, N heads, G heads of keys and values, H head size.
 """
 
 from collections.abc import Sequence
 
-import numpy as np
 import onnx_ir as ir
 
 from trtbert.builders.site import CONTRIB, ORT_FLOAT, Attributes, Site
+from trtbert.ops import qkv_columns
 
 MASKED = {ir.DataType.FLOAT: -1e30, ir.DataType.BFLOAT16: -1e30, ir.DataType.FLOAT16: -3e4}
 """Added to the score of a masked key: far below any score, and finite still when the score is added to it."""
@@ -27,19 +27,24 @@ def softmax_attention(site: Site) -> ir.Value | None:
 
     Each in the order in which it is used, for what one MatMul gives is still in the cache of the next (4 % at batch 8); the output
     of a merged projection is not. Mask and relative bias are added one after the other: their sum would be [B,N,S,S], 800 MB for
-    64 texts of 512 tokens and 12 heads.
+    64 texts of 512 tokens and 12 heads. Queries that share a head of keys and values are the rows of one product.
     """
     if _is_int8(site) or not site.has_types((ir.DataType.FLOAT,), 0, 2):
         return None
     parts, bias = _Parts(site), site.input(2)
     k_BNHS, q_BNSH = parts.heads(1, (0, 2, 3, 1)), parts.heads(0, (0, 2, 1, 3))
+    if _is_grouped(site):
+        q_BNSH = site.op("Reshape", q_BNSH, site.constant([0, site.num_kv_heads, -1, site.head_size]))
     scores = site.op("MatMul", q_BNSH, k_BNHS)
     if parts.projection is None:  # else the scale is in the weights of q
         scores = site.op("Mul", scores, site.constant(site.scale, ir.DataType.FLOAT))
     scores = scores if bias is None else site.op("Add", scores, bias)
-    scores = site.op("Add", scores, _additive_mask(site, has_query_axis=bias is None))
+    scores = site.op("Add", scores, _additive_mask(site, has_query_axis=bias is None and not _is_grouped(site)))
     probs_BNSS = site.op("Softmax", scores, attributes={"axis": -1})
-    return _merge_heads(site, site.op("MatMul", probs_BNSS, parts.heads(2, (0, 2, 1, 3))))
+    context_BNSH = site.op("MatMul", probs_BNSS, parts.heads(2, (0, 2, 1, 3)))
+    if _is_grouped(site):
+        context_BNSH = site.op("Reshape", context_BNSH, site.constant([0, site.num_heads, -1, site.head_size]))
+    return _merge_heads(site, context_BNSH)
 
 
 def attention_3d(site: Site) -> ir.Value | None:
@@ -47,7 +52,7 @@ def attention_3d(site: Site) -> ir.Value | None:
 
     Not with a relative bias, whose sum with the mask would be as large as softmax_attention says.
     """
-    if _is_int8(site) or not site.has_types(ORT_FLOAT, 0) or site.input(2) is not None:
+    if _is_int8(site) or _is_grouped(site) or not site.has_types(ORT_FLOAT, 0) or site.input(2) is not None:
         return None
     q_BSD, k_BSD, v_BSD = _split(site)
     heads: Attributes = {"q_num_heads": site.num_heads, "kv_num_heads": site.num_heads, "scale": site.scale}
@@ -56,7 +61,7 @@ def attention_3d(site: Site) -> ir.Value | None:
 
 def attention_4d(site: Site) -> ir.Value | None:
     """ONNX Attention on q, k and v [B,N,S,H], for TensorRT: half precision only, and its mask broadcasts, [B,1,1,S]."""
-    if _is_int8(site) or not site.has_types(_HALF, 0, 2) or site.head_size < _MIN_TENSORRT_HEAD_SIZE:
+    if _is_int8(site) or _is_grouped(site) or not site.has_types(_HALF, 0, 2) or site.head_size < _MIN_TENSORRT_HEAD_SIZE:
         return None
     split_shape = site.constant([0, 0, site.num_heads, site.head_size])
     q, k, v = (site.op("Transpose", site.op("Reshape", part, split_shape), attributes={"perm": (0, 2, 1, 3)}) for part in _split(site))
@@ -70,7 +75,7 @@ def attention_4d(site: Site) -> ir.Value | None:
 
 def multi_head_attention(site: Site) -> ir.Value | None:
     """ONNX Runtime's MultiHeadAttention; the relative bias stays [1,N,S,S] beside the mask [B,S]."""
-    if _is_int8(site) or not site.has_types(ORT_FLOAT, 0, 2):
+    if _is_int8(site) or _is_grouped(site) or not site.has_types(ORT_FLOAT, 0, 2):
         return None
     q_BSD, k_BSD, v_BSD = _split(site)
     inputs = (q_BSD, k_BSD, v_BSD, None, _int32_mask(site), site.input(2))
@@ -83,7 +88,9 @@ def contrib_attention(site: Site) -> ir.Value | None:
     Its bias is optional by its schema, but ONNX Runtime 1.31 dies of a segmentation fault without one.
     """
     projection = _projection(site)
-    if _is_int8(site) or projection is None or projection[1].const_value is None or not site.has_types(ORT_FLOAT, 0, 2):
+    if _is_int8(site) or _is_grouped(site) or projection is None or projection[1].const_value is None:
+        return None
+    if not site.has_types(ORT_FLOAT, 0, 2):
         return None
     attributes = _contrib_attributes(site) | {"qkv_hidden_sizes": [site.num_heads * site.head_size] * 3}
     return site.op("Attention", *projection, _int32_mask(site), None, site.input(2), attributes=attributes, domain=CONTRIB)
@@ -92,6 +99,10 @@ def contrib_attention(site: Site) -> ir.Value | None:
 def _is_int8(site: Site) -> bool:
     """Whether Q and DQ are inside the node; its body has them, and nothing else here does."""
     return "int8" in site.node.overload.split(".")
+
+
+def _is_grouped(site: Site) -> bool:
+    return "grouped" in site.node.overload.split(".")
 
 
 def qkv_matmul(node: ir.Node) -> ir.Node | None:
@@ -111,7 +122,7 @@ def stored(weight: ir.Value | None) -> ir.Value | None:
 
 
 def _projection(site: Site) -> tuple[ir.Value, ir.Value, ir.Value] | None:
-    """Input [B,S,D], weight [D,3*N*H] and bias [3*N*H] of the merged projection; None if it has another form."""
+    """Input [B,S,D], weight [D,(N+2*G)*H] and bias [(N+2*G)*H] of the merged projection; None if it has another form."""
     matmul, made = qkv_matmul(site.node), site.required(0).producer()
     if matmul is None or made is None or made is matmul:
         return None
@@ -133,7 +144,12 @@ def _constant_rank(value: ir.Value | None) -> int | None:
 
 
 def _split(site: Site) -> Sequence[ir.Value]:
-    return site.tape.op_multi_out("Split", [site.required(0)], {"axis": -1, "num_outputs": 3}, num_outputs=3)
+    sizes = site.constant([columns.stop - columns.start for columns in _columns(site)])
+    return site.tape.op_multi_out("Split", [site.required(0), sizes], {"axis": -1}, num_outputs=3)
+
+
+def _columns(site: Site) -> tuple[slice, slice, slice]:
+    return qkv_columns(site.num_heads, site.head_size, site.num_kv_heads)
 
 
 class _Parts:
@@ -142,22 +158,22 @@ class _Parts:
     def __init__(self, site: Site) -> None:
         self.site, self.projection = site, _projection(site)
         self.split = _split(site) if self.projection is None else ()
-        self.split_shape = site.constant([0, 0, site.num_heads, site.head_size])
 
     def heads(self, part: int, perm: tuple[int, ...]) -> ir.Value:
-        """The part [B,S,N,H], its axes permuted."""
-        split = self.site.op("Reshape", self._values(part), self.split_shape)
+        """The part [B,S,N|G,H], its axes permuted."""
+        num_heads = self.site.num_heads if part == 0 else self.site.num_kv_heads
+        split = self.site.op("Reshape", self._values(part), self.site.constant([0, 0, num_heads, self.site.head_size]))
         return self.site.op("Transpose", split, attributes={"perm": perm})
 
     def _values(self, part: int) -> ir.Value:
         if self.projection is None:
             return self.split[part]
         x_BSD, weight, bias = self.projection
-        product = self.site.op("MatMul", x_BSD, _scaled_thirds(self.site, weight)[part])
-        return self.site.op("Add", product, _scaled_thirds(self.site, bias)[part])
+        product = self.site.op("MatMul", x_BSD, _scaled_parts(self.site, weight)[part])
+        return self.site.op("Add", product, _scaled_parts(self.site, bias)[part])
 
 
-def _scaled_thirds(site: Site, weight: ir.Value) -> list[ir.Value]:
+def _scaled_parts(site: Site, weight: ir.Value) -> list[ir.Value]:
     """The q, k and v parts of a merged weight or bias, q times the scale of the scores; made once for all layers that share it."""
     key = ("scaled part", weight, site.scale)
     if (*key, 0) not in site.shared:
@@ -174,7 +190,7 @@ def _scaled_thirds(site: Site, weight: ir.Value) -> list[ir.Value]:
 
 def _split_constant(site: Site, constant: ir.Value, q_factor: float | None = None) -> list[ir.Value]:
     assert constant.const_value is not None
-    q, k, v = np.split(constant.const_value.numpy(), 3, axis=-1)
+    q, k, v = (constant.const_value.numpy()[..., columns] for columns in _columns(site))
     q = q if q_factor is None else q * q.dtype.type(q_factor)
     return [site.tape.initializer(ir.tensor(part, name=f"{constant.name}.{letter}")) for part, letter in zip((q, k, v), "qkv", strict=True)]
 

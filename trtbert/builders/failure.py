@@ -8,7 +8,12 @@ from trtbert.config import Runtime, Target
 from trtbert.errors import InputError, TrtbertError, UnsupportedError
 
 _CAUSES: tuple[tuple[str, type[TrtbertError], str], ...] = (
-    (r"FP32 GEMM is not supported", UnsupportedError, "it has no float32 matrix multiplication for this GPU; use --precision fp16"),
+    (
+        r"FP32 GEMM is not supported",
+        UnsupportedError,
+        "it has no float32 matrix multiplication for this GPU; use --precision fp16, and for a student, whose LSTM stays in float32, "
+        "--target sm80 or later, or cpu",
+    ),
     (r"No space left on device", InputError, "the disk is full; free some space and run it again"),
     (
         r"MemoryError|bad_alloc|[Oo]ut of (device |host )?[Mm]emory|OutOfMemory|Cuda failure: 2\b|insufficient memory",

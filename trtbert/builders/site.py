@@ -48,6 +48,11 @@ class Site:
         return self.node.attributes["num_heads"].as_int()
 
     @property
+    def num_kv_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.node.attributes.get_int("num_kv_heads", self.num_heads)
+
+    @property
     def head_size(self) -> int:
         return self.node.attributes["head_size"].as_int()
 

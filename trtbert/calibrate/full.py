@@ -8,7 +8,7 @@ import onnx_ir as ir
 from trtbert.calibrate.collect import Statistics, Tensor
 from trtbert.calibrate.qdq import producer_of, quantize_dequantize, scale_of
 from trtbert.calibrate.thresholds import Histogram
-from trtbert.ops import FUSED_QKV_ATTENTION, FUSED_SKIP_LAYER_NORM
+from trtbert.ops import FUSED_QKV_ATTENTION, FUSED_SKIP_LAYER_NORM, qkv_columns
 
 _SCALES = ("q_scale", "k_scale", "v_scale")
 
@@ -50,9 +50,9 @@ def full_tensors(graph: ir.Graph) -> list[Tensor]:
     tensors = []
     for node in graph:
         if node.op_type == FUSED_QKV_ATTENTION.name:
-            width = node.attributes["num_heads"].as_int() * node.attributes["head_size"].as_int()
-            columns = ((part * width, (part + 1) * width) for part in range(3))
-            tensors += [Tensor(_key(node, i), str(_input(node, 0).name), pair) for i, pair in enumerate(columns)]
+            sizes = (node.attributes.get_int(name, 0) for name in ("num_heads", "head_size", "num_kv_heads"))
+            pairs = ((columns.start, columns.stop) for columns in qkv_columns(*sizes))
+            tensors += [Tensor(_key(node, i), str(_input(node, 0).name), pair) for i, pair in enumerate(pairs)]
         elif (index := _residual(node)) is not None:
             tensors.append(Tensor(_key(node, index), str(_input(node, index).name)))
     return tensors

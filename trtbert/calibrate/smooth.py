@@ -91,6 +91,8 @@ def _fold(graph: ir.Graph, gemm: Gemm, factors_K: Array) -> bool:
     attention = gemm.x.producer()
     if attention is None or attention.op_type != FUSED_QKV_ATTENTION.name or len(gemm.x.uses()) != 1 or gemm.x.is_graph_output():
         return False
+    if "num_kv_heads" in attention.attributes:  # a column of V is then seen by several of the factors
+        return False
     projection = _projection(attention)
     if projection is None:
         return False

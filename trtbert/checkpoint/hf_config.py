@@ -7,16 +7,17 @@ from typing import Any, Literal
 
 from transformers import CONFIG_MAPPING
 
-from trtbert.architectures import ARCHITECTURES
+from trtbert.architectures import ARCHITECTURES, STUDENT
 from trtbert.checkpoint.config_values import wrong_types, wrong_values
 from trtbert.checkpoint.json_file import read_object
 from trtbert.checkpoint.modules import has_pooling
+from trtbert.checkpoint.students.config import StudentConfig
 from trtbert.errors import InputError, UnsupportedError
 from trtbert.tasks import TASKS, Task
 
 Activation = Literal["softmax", "sigmoid", "none"]
 CLASSIFIERS: tuple[Task, ...] = ("text-classification", "token-classification", "text-ranking")
-_OFFSET_POSITIONS = ("camembert", "mpnet", "roberta", "xlm-roberta")
+OFFSET_POSITIONS = ("camembert", "mpnet", "roberta", "xlm-roberta")
 """Families that count positions from the padding id + 1."""
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForSeq2SeqLM")
 MIN_LENGTH = 3
@@ -39,7 +40,7 @@ def read_config(folder: Path) -> Any:
 def _config_from(options: dict[str, Any], path: Path) -> Any:
     options = {key: value for key, value in options.items() if key != "auto_map"}
     try:
-        return CONFIG_MAPPING[options["model_type"]].from_dict(options)
+        return _config_class(options["model_type"]).from_dict(options)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
             f"{path} is not a valid {options['model_type']} config: {error}. Save the model again with save_pretrained."
@@ -48,6 +49,10 @@ def _config_from(options: dict[str, Any], path: Path) -> Any:
         if "Validation" not in type(error).__name__:
             raise
         raise InputError(f"{path} is not a valid {options['model_type']} config: {error}. Correct the value.") from error
+
+
+def _config_class(model_type: str) -> Any:
+    return StudentConfig if model_type == STUDENT else CONFIG_MAPPING[model_type]
 
 
 def check_supported(options: dict[str, Any], *, has_weights: bool = True) -> None:
@@ -79,7 +84,7 @@ def check_supported(options: dict[str, Any], *, has_weights: bool = True) -> Non
             f"position_embedding_type {embedding!r} is not supported, only 'absolute': transformers 5 no longer computes it. "
             "Export the model to ONNX with transformers 4 and give that file."
         )
-    aliases = CONFIG_MAPPING[model_type].attribute_map
+    aliases = _config_class(model_type).attribute_map
     heads = aliases.get("num_attention_heads", "num_attention_heads")  # an .onnx file has its own, whatever the config says
     _refuse(wrong_values({key: value for key, value in options.items() if has_weights or key != heads}, aliases))
 
@@ -146,7 +151,7 @@ def max_positions(options: dict[str, Any]) -> int | None:
     positions = options.get("max_position_embeddings")
     if not isinstance(positions, int):
         return None
-    if options.get("model_type") not in _OFFSET_POSITIONS:
+    if options.get("model_type") not in OFFSET_POSITIONS:
         return positions
     padding = 1 if options["model_type"] == "mpnet" else options.get("pad_token_id", 1)
     return positions - ((padding or 0) + 1)

@@ -1,4 +1,7 @@
-"""A checkpoint with fewer heads or FFN neurons than config.json says -> a model class whose layers have the sizes of the weights."""
+"""A checkpoint with fewer heads or FFN neurons than config.json says -> a model class whose layers have the sizes of the weights.
+
+Keys and values may have fewer heads than queries, and the attention be a successor's: see successors.py.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +10,7 @@ import torch
 from torch import nn
 
 from trtbert.checkpoint.families import FAMILIES, is_layer
+from trtbert.checkpoint.successors import GROUPED, successor_key, use_successor
 from trtbert.errors import InputError
 
 Shape = tuple[int, ...]
@@ -24,6 +28,7 @@ def sized_class(model_class: type[Any], config: Any, weights: Mapping[str, torch
         def __init__(self, config: Any, *args: Any, **options: Any) -> None:
             super().__init__(config, *args, **options)
             _Resizer(self, config, weights).run()
+            use_successor(self)
 
     Sized.__name__, Sized.__qualname__ = model_class.__name__, model_class.__qualname__
     Sized.__module__ = model_class.__module__
@@ -39,6 +44,8 @@ class _Resizer:
         self.shapes = {name.removeprefix(prefix): tuple(tensor.shape) for name, tensor in weights.items()}
         self.prefix = prefix
         self.head_size = config.hidden_size // config.num_attention_heads
+        self.num_groups: int | None = getattr(config, GROUPED) if successor_key(config) == GROUPED else None
+        """Heads of keys and values, where they are not those of queries."""
         self.removed = {int(layer): sorted(heads) for layer, heads in (getattr(config, "pruned_heads", None) or {}).items()}
 
     def run(self) -> None:
@@ -104,16 +111,19 @@ class _Resizer:
                 f"{tensors[0]} is "
                 f"{shapes[0]}, which is {num_heads} heads of {self.head_size}. Correct pruned_heads in config.json, or take it out."
             )
-        if num_heads < full:
+        if num_heads < full or self.num_groups is not None:
             self._narrow_attention(layer, rows)
         if num_bias_heads is not None and num_heads != num_bias_heads:
             kept = [head for head in range(full) if head not in removed]
             self._select_position_bias(layer.get_submodule(names.attention), kept, num_heads, num_bias_heads, tensors[0])
 
     def _check_attention(self, shapes: Mapping[str, Shape | None], out: str) -> None:
-        """Whole heads, not more than config.json says, the same of q, k and v, and as many columns behind them."""
+        """Whole heads, not more than config.json says, the same of q, k and v or as it says, and as many columns behind them."""
         hidden, size = self.config.hidden_size, self.head_size
         first = next(iter(shapes.values()))
+        if self.num_groups is not None:
+            self._check_groups(shapes, self.num_groups)
+            shapes = dict(list(shapes.items())[:1])
         for tensor, shape in shapes.items():
             is_whole = shape is not None and len(shape) == 2 and shape[1] == hidden and 0 < shape[0] <= hidden and shape[0] % size == 0
             if not is_whole or shape != first:
@@ -130,10 +140,22 @@ class _Resizer:
                 f"{(hidden, first[0])}. Prune the output projection together with its heads."
             )
 
+    def _check_groups(self, shapes: Mapping[str, Shape | None], num_groups: int) -> None:
+        """Keys and values of `num_groups` heads, each shared by as many heads of queries."""
+        (query, first), *others = shapes.items()
+        wanted = (num_groups * self.head_size, self.config.hidden_size)
+        for tensor, shape in others:
+            if shape != wanted or first is None or first[0] % wanted[0]:
+                raise InputError(
+                    f"config.json disagrees with the weights: {tensor} is {shape} and {query} is {first}, where {GROUPED} {num_groups} "
+                    f"asks for keys and values of {wanted}, and for queries of a multiple of {wanted[0]} rows. Correct it in config.json."
+                )
+
     def _narrow_attention(self, layer: nn.Module, rows: int) -> None:
         attention = layer.get_submodule(self.names.attention)
-        for part in self.names.qkv:
-            _resize(attention.get_submodule(part), out_features=rows)
+        key_rows = rows if self.num_groups is None else self.num_groups * self.head_size
+        for part, part_rows in zip(self.names.qkv, (rows, key_rows, key_rows), strict=True):
+            _resize(attention.get_submodule(part), out_features=part_rows)
         _resize(layer.get_submodule(self.names.out), in_features=rows)
         for attribute, value in (
             ("num_attention_heads", rows // self.head_size),

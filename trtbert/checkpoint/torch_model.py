@@ -11,6 +11,7 @@ import transformers
 from trtbert.architectures import ARCHITECTURES
 from trtbert.checkpoint import hf_config
 from trtbert.checkpoint.pruned import sized_class
+from trtbert.checkpoint.students import StudentConfig, student_class
 from trtbert.checkpoint.weights import check_floats
 from trtbert.errors import InputError
 from trtbert.tasks import TASKS, Task
@@ -47,13 +48,20 @@ def load_model(hf: Any, task: Task, state: Mapping[str, torch.Tensor]) -> Any:
         setattr(hf, name, value)
     hf._attn_implementation = "sdpa" if ARCHITECTURES[hf.model_type].has_sdpa else "eager"  # not what config.json asks for
     _check_layers(hf, state)
-    model_class = getattr(transformers, TASKS[task].auto_class)._model_mapping[type(hf)]
+    model_class = class_of(hf, task)
     has_pooler = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
     options = {"add_pooling_layer": False} if has_pooler else {}
     sized = sized_class(model_class, hf, state)
     with torch.device("meta"):
         _check_tensors(sized(copy.deepcopy(hf), **options), state)
     return _load(sized, hf, task, state, options)
+
+
+def class_of(hf: Any, task: Task) -> Any:
+    """The class of the model of `task` with the config `hf`."""
+    if isinstance(hf, StudentConfig):
+        return student_class(task)
+    return getattr(transformers, TASKS[task].auto_class)._model_mapping[type(hf)]
 
 
 def _load(model_class: Any, hf: Any, task: Task, state: Mapping[str, torch.Tensor], options: dict[str, Any]) -> Any:

@@ -13,6 +13,7 @@ from trtbert.compress.magnitude import MagnitudeOptions, prune_magnitude
 from trtbert.compress.method import Job, Options, Result
 from trtbert.compress.prune import FfnOptions, HeadsOptions, prune_ffn, prune_heads
 from trtbert.compress.replace import ReplaceOptions, replace_layers
+from trtbert.compress.students import StudentOptions, student
 from trtbert.compress.vocabulary import VocabularyOptions, prune_vocabulary
 
 
@@ -38,5 +39,8 @@ METHODS: dict[str, Method] = {
     "depth": Method(summary="keep some of the layers", options=DepthOptions, run=select_depth, is_trained=True),
     "distill": Method(summary="learn from a teacher", options=DistillOptions, run=distill, is_trained=True, has_teacher=True),
     "finetune": Method(summary="train on labelled examples", options=FinetuneOptions, run=finetune, is_trained=True),
+    "student": Method(
+        summary="train a BiLSTM or CNN-BiLSTM of the same tokenizer", options=StudentOptions, run=student, is_trained=True, has_teacher=True
+    ),
     "replace": Method(summary="train one layer in the place of several", options=ReplaceOptions, run=replace_layers, is_trained=True),
 }

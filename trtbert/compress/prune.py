@@ -45,12 +45,14 @@ class FfnOptions(Options):
 def prune_heads(job: Job, options: HeadsOptions) -> Result:
     """Remove heads of the whole model, least important first; no layer loses its last `min_heads`.
 
-    Raises InputError where there are no texts, or so many heads cannot go.
+    Raises InputError where there are no texts, or so many heads, or so few, cannot go.
     """
     checkpoint = job.checkpoint
     layers = encoder_layers(checkpoint.model)
     counts = [layer.num_heads for layer in layers]
     num_removed = round(options.sparsity * sum(counts))
+    if not num_removed:
+        raise InputError(f"sparsity {options.sparsity:g} of {sum(counts)} heads is less than one head, so nothing would go. Raise it.")
     if num_removed > (possible := sum(max(0, count - options.min_heads) for count in counts)):
         raise InputError(
             f"sparsity {options.sparsity:g} would remove {num_removed} of {sum(counts)} heads, but at most {possible} can go where every "
@@ -60,7 +62,7 @@ def prune_heads(job: Job, options: HeadsOptions) -> Result:
     masks = [torch.ones(count) for count in counts]
     for target in _targets(num_removed, options.steps):
         on_step = _named(job, f"importance of heads, {target} of {num_removed} to go")
-        scores = importance(checkpoint, items, heads=masks, seed=options.seed, on_step=on_step)[0].absolute
+        scores = importance(checkpoint, items, heads=masks, seed=options.seed, on_step=on_step)[0]
         masks = mask_heads([_normalised(score) for score in scores] if options.normalise else scores, masks, target, options.min_heads)
     kept = _kept(masks)
     model = slice_model(checkpoint.model, checkpoint.task, heads=kept)
@@ -84,7 +86,7 @@ def prune_ffn(job: Job, options: FfnOptions) -> Result:
     num_removed = round(options.sparsity * sum(counts))
     for target in _targets(num_removed, options.steps):
         on_step = _named(job, f"importance of neurons, {target} of {num_removed} to go")
-        scores = importance(checkpoint, items, neurons=masks, seed=options.seed, on_step=on_step)[1].absolute
+        scores = importance(checkpoint, items, neurons=masks, seed=options.seed, on_step=on_step)[1]
         masks = mask_neurons(scores, masks, target, options.multiple_of)
     kept = _kept(masks)
     widths = [len(indices) for indices in kept]
@@ -108,8 +110,11 @@ def mask_heads(scores: Sequence[torch.Tensor], masks: Sequence[torch.Tensor], nu
 
 
 def mask_neurons(scores: Sequence[torch.Tensor], masks: Sequence[torch.Tensor], num_removed: int, multiple_of: int) -> list[torch.Tensor]:
-    """The masks with about `num_removed` neurons gone in all: of each layer the neurons in order of their scores make groups, so that
-    a multiple stays, and the groups with the lowest sums go first."""
+    """The masks with about `num_removed` neurons gone in all, and a multiple left in every layer.
+
+    Of each layer the neurons make groups in the order of their scores, and the groups with the lowest means go first; those that are over
+    a multiple go whatever the number.
+    """
     gone, groups = [], []
     for layer, (score, mask) in enumerate(zip(scores, masks, strict=True)):
         score = score.masked_fill(mask == 0, -1.0)  # what was gone comes first
@@ -118,25 +123,32 @@ def mask_neurons(scores: Sequence[torch.Tensor], masks: Sequence[torch.Tensor], 
         starts = [0, *range(spare or multiple_of, len(order), multiple_of)] if spare else list(range(0, len(order), multiple_of))
         gone.append(order)
         ends = [*starts[1:], len(order)]
-        groups += [(float(score[order[start:end]].mean()), layer, start, end) for start, end in zip(starts[:-1], ends[:-1], strict=True)]
+        parts = zip(starts[:-1], ends[:-1], strict=True)
+        groups += [(end - start == multiple_of, float(score[order[start:end]].mean()), layer, start, end) for start, end in parts]
     result = [torch.ones_like(mask) for mask in masks]
     total = 0
-    for _, layer, start, end in sorted(groups, key=lambda group: (group[0], group[1], group[2])):
-        if abs(total + (end - start) - num_removed) <= abs(total - num_removed):
+    for is_whole, _, layer, start, end in sorted(groups):
+        if not is_whole or abs(total + (end - start) - num_removed) <= abs(total - num_removed):
             result[layer][gone[layer][start:end]] = 0
             total += end - start
     return result
 
 
 def measured_items(job: Job, num_texts: int, seed: int) -> list[Item]:
-    """At most `num_texts` items, labelled where there are labels; InputError where there are no texts at all."""
+    """At most `num_texts` items, labelled where there are labels; InputError where there are none."""
     checkpoint = job.checkpoint
     source = job.labelled or job.texts
     if not source:
         raise InputError("Importance is measured on texts, and there are none: give labelled examples with --data, or texts with --texts.")
     order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))[:num_texts].tolist()
     if job.labelled:
-        return encode_examples(checkpoint, [job.labelled[index] for index in order], max_length=job.training.max_length)
+        items = encode_examples(checkpoint, [job.labelled[index] for index in order], max_length=job.training.max_length)
+        if not items:
+            raise InputError(
+                f"None of the {len(order)} examples drawn has an answer within {job.training.max_length} tokens. Raise max_length, or "
+                "num_texts."
+            )
+        return items
     return encode_texts(checkpoint, [job.texts[index] for index in order], max_length=job.training.max_length)
 
 

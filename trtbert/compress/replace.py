@@ -1,10 +1,10 @@
 """Method `replace`: successors of groups of layers are trained inside the model that they replace (BERT-of-Theseus, Xu et al., 2020).
 
-A predecessor of N layers is cut into modules of k layers; the successor of each module is one layer. In every step each module is
-computed by its successor with a probability that grows, else by the layers that it replaces; only successors are trained.
+A predecessor of N layers is cut into modules of k layers; the successor of each module is one layer, or where its attention is
+replaced, each layer has one. In every step each module is computed by its successor with a probability that grows, else by the layers
+that it replaces; only successors are trained.
 """
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -13,6 +13,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from trtbert.checkpoint.read import Checkpoint
+from trtbert.compress.attention import banded_model, grouped_model
 from trtbert.compress.batches import collate, encode_examples
 from trtbert.compress.layers import Layer, encoder_layers
 from trtbert.compress.method import Job, Options, Result
@@ -23,8 +25,14 @@ from trtbert.errors import InputError
 
 
 class ReplaceOptions(Options):
+    successor: Literal["layers", "gqa", "banded"] = "layers"
+    """One layer for several, or for each a layer with another attention: keys and values of fewer heads, or in bands"""
     group: int = Field(default=2, ge=2)
-    """Layers that one successor replaces"""
+    """Layers that one successor replaces, of --successor layers"""
+    num_kv_heads: int = Field(default=1, ge=1)
+    """Heads of keys and values, of --successor gqa; 1 is multi-query attention"""
+    window: int = Field(default=64, ge=1)
+    """Tokens that a token sees on each side, of --successor banded; every token also sees the first, which sees them all"""
     mode: Literal["theseus", "blend"] = "theseus"
     """Choose the successor or its predecessor at random in each step, or blend their outputs (Deterministic Continuous Replacement)"""
     curriculum: Literal["linear", "constant"] = "linear"
@@ -40,32 +48,37 @@ class ReplaceOptions(Options):
 def replace_layers(job: Job, options: ReplaceOptions) -> Result:
     """Train successors on `job.labelled` and give the model that has them in place of its layers.
 
-    Embeddings and the task's head stay as they are, bit for bit. Raises InputError for layers that do not divide into modules, or where
-    there are no labels.
+    Embeddings and the task's head stay as they are, bit for bit. Raises InputError for layers that do not divide into modules, or heads
+    into groups, or where there are no labels; UnsupportedError for a family or a model whose attention cannot be replaced.
     """
     checkpoint = job.checkpoint
-    model = checkpoint.model
-    layers = encoder_layers(model)
-    if len(layers) % options.group:
-        raise InputError(
-            f"The {len(layers)} layers do not divide into modules of {options.group}; give a --group that divides {len(layers)}."
-        )
     if not job.labelled:
         raise InputError("replace trains on labelled examples of the task: give them with --data.")
-    num_modules = len(layers) // options.group
-    model.requires_grad_(False)
-    successors = nn.ModuleList(copy.deepcopy(layers[index].module) for index in initial_layers(len(layers), options.group, options.init))
-    successors.requires_grad_(True)
+    smaller = _successor_model(checkpoint, options)
+    layers = encoder_layers(checkpoint.model)
+    successors = nn.ModuleList(layer.module for layer in encoder_layers(smaller))
+    checkpoint.model.requires_grad_(False)
     history = _train(job, options, layers, successors)
-    kept = [options.group * (module + 1) - 1 for module in range(num_modules)]
-    smaller = keep_layers(model, checkpoint.task, kept)
-    for layer, successor in zip(encoder_layers(smaller), successors, strict=True):
-        layer.module.load_state_dict(successor.state_dict())
-    model.requires_grad_(True)
+    checkpoint.model.requires_grad_(True)
     return Result(
-        checkpoint=checkpoint.with_model(smaller.eval()),
+        checkpoint=checkpoint.with_model(smaller),
         facts={"steps": len(history.losses), "last_loss": round(history.losses[-1], 6), "scores": history.scores},
     )
+
+
+def _successor_model(checkpoint: Checkpoint, options: ReplaceOptions) -> Any:
+    """The model that will be the result, with successors as they are before training."""
+    model, task = checkpoint.model, checkpoint.task
+    if options.successor == "gqa":
+        return grouped_model(model, task, options.num_kv_heads)
+    if options.successor == "banded":
+        return banded_model(model, task, options.window)
+    num_layers = len(encoder_layers(model))
+    if num_layers % options.group:
+        raise InputError(
+            f"The {num_layers} layers do not divide into modules of {options.group}; give a --group that divides {num_layers}."
+        )
+    return keep_layers(model, task, initial_layers(num_layers, options.group, options.init))
 
 
 def initial_layers(num_layers: int, group: int, init: str) -> list[int]:
@@ -101,11 +114,12 @@ class Switch:
 
 
 @contextmanager
-def replaced(layers: Sequence[Layer], successors: Sequence[nn.Module], group: int, switch: Switch) -> Iterator[None]:
-    """Inside, each module of `group` layers gives share x successor + (1 - share) x its own output; a share of 0 or 1 computes one only.
+def replaced(layers: Sequence[Layer], successors: Sequence[nn.Module], switch: Switch) -> Iterator[None]:
+    """Inside, each module of layers gives share x successor + (1 - share) x its own output; a share of 0 or 1 computes one only.
 
     The first layer of a module computes it all, and the others hand it on.
     """
+    group = len(layers) // len(successors)
     patched: list[nn.Module] = []
     for module, successor in enumerate(successors):
         members = [layer.module for layer in layers[module * group : (module + 1) * group]]
@@ -171,7 +185,7 @@ def _train(job: Job, options: ReplaceOptions, layers: Sequence[Layer], successor
         switch.blend(1.0)
         return job.evaluate(checkpoint.model)
 
-    with replaced(layers, list(successors), options.group, switch):
+    with replaced(layers, list(successors), switch):
         return train(
             trained,
             loss,

@@ -14,10 +14,17 @@ from trtbert.checkpoint.read import Checkpoint
 from trtbert.compress.batches import Item, batches
 from trtbert.compress.gates import gated
 from trtbert.compress.layers import Layer, encoder_layers
+from trtbert.errors import UnsupportedError
 
 _BATCH_SIZE = 32
 _DAMPING = 1e-2
 """Of the mean of the diagonal: towards scales of 1, which texts that were not seen can live with."""
+
+
+def check_rescalable(model: Any) -> None:
+    """UnsupportedError for a model whose layers are one: what fits one use of its weights does not fit the others."""
+    if model.config.model_type == "albert":
+        raise UnsupportedError("albert has one layer that it uses again and again, which cannot be scaled use by use; give --no-rescale.")
 
 
 @torch.no_grad()

@@ -78,6 +78,11 @@ def _renumbered(state: Mapping[str, torch.Tensor], numbers: Mapping[int, int]) -
 
 
 def _slice_heads(state: State, config: Any, index: int, layer: Layer, kept: Sequence[int]) -> None:
+    if layer.key.out_features != layer.query.out_features:
+        raise UnsupportedError(
+            f"The queries of layer {index} share heads of keys and values, so its heads cannot be removed; remove heads first, and share "
+            "those that are left."
+        )
     _check(kept, layer.num_heads, f"heads of layer {index}")
     size = layer.head_size
     rows = torch.cat([torch.arange(head * size, (head + 1) * size) for head in kept])

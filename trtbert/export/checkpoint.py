@@ -11,11 +11,12 @@ import transformers
 
 from trtbert.checkpoint import hf_config
 from trtbert.checkpoint.read import RawModel, input_names, read_checkpoint
+from trtbert.checkpoint.successors import why_unfused, window_of
 from trtbert.checkpoint.tokenizer import write_tokenizer
 from trtbert.config import CompileConfig
 from trtbert.export.finish import Raw, finish
 from trtbert.export.source import Array, Feeds, Source
-from trtbert.ops import OPSET
+from trtbert.ops import FUSED_QKV_ATTENTION, OPSET, UNFUSED
 from trtbert.tasks import TOKEN_TYPE_IDS
 
 _INPUT_EXAMPLE_LENGTH = 8
@@ -27,7 +28,9 @@ def load_checkpoint(folder: Path, config: CompileConfig, tokenizer_output: Path)
     model, options = read.model, read.model.config.to_dict()
     tokenizer_facts = write_tokenizer(read.tokenizer, tokenizer_output, num_rows=model.get_input_embeddings().num_embeddings)
     module = RawModel(model, read.task).eval()
-    graph = _export(module, list(input_names(model)), read.max_length)
+    graph = _export(module, list(input_names(model)), length=_example_length(model.config, read.max_length))
+    if (reason := why_unfused(model.config)) is not None:
+        graph.metadata_props[UNFUSED + FUSED_QKV_ATTENTION.name] = reason
     versions = {"transformers": transformers.__version__, "torch": torch.__version__}
     return finish(
         Raw(
@@ -55,8 +58,12 @@ def _runner(module: RawModel) -> Any:
     return run
 
 
-def _export(module: RawModel, names: list[str], max_length: int) -> ir.Model:
-    length = max(2, min(_INPUT_EXAMPLE_LENGTH, max_length))
+def _example_length(config: Any, max_length: int) -> int:
+    """Of two blocks where attention is computed in bands: the exporter takes a number of 1 for a constant."""
+    return max(2, min(_INPUT_EXAMPLE_LENGTH, max_length), (window_of(config) or 0) + 1)
+
+
+def _export(module: RawModel, names: list[str], *, length: int) -> ir.Model:
     example = {name: torch.ones((2, length), dtype=torch.int32) for name in names}
     if TOKEN_TYPE_IDS in example:
         example[TOKEN_TYPE_IDS].zero_()

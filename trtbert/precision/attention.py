@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from trtbert.errors import UnsupportedError
+from trtbert.ops import qkv_columns
 from trtbert.precision.forms import Forms
 from trtbert.precision.scaling import attention_exponents, overflow_exponent
 from trtbert.precision.scan import Peaks
@@ -19,17 +20,20 @@ def lower_fused_attention(node: ir.Node, forms: Forms, peaks: Peaks) -> str | No
     """
     qkv = node.inputs[0]
     assert qkv is not None
-    num_heads, head_size = node.attributes.get_int("num_heads", 0), node.attributes.get_int("head_size", 0)
+    num_heads, head_size, num_kv_heads = (node.attributes.get_int(name, 0) for name in ("num_heads", "head_size", "num_kv_heads"))
+    parts = qkv_columns(num_heads, head_size, num_kv_heads)
     scale = node.attributes.get_float("scale", 1.0)
-    columns = np.broadcast_to(peaks.columns(qkv), 3 * num_heads * head_size)
-    found = attention_exponents(columns.reshape(3, num_heads, head_size), scale, limit=forms.format.limit)
+    columns = np.broadcast_to(peaks.columns(qkv), parts[-1].stop)
+    heads = (columns[part].reshape(-1, head_size) for part in parts)
+    peaks_3NH = np.stack([np.repeat(part, num_heads // len(part), axis=0) for part in heads])
+    found = attention_exponents(peaks_3NH, scale, limit=forms.format.limit)
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         node.replace_input_with(2, forms.native(node.inputs[2], node))
     if not found:
         node.replace_input_with(0, forms.half(qkv, node))
         forms.put_half(node.outputs[0])
         return None
-    exponents = np.repeat([-found.q, -found.k, -found.v], num_heads * head_size)
+    exponents = np.repeat([-found.q, -found.k, -found.v], [part.stop - part.start for part in parts])
     node.replace_input_with(0, forms.cast(forms.multiplied(forms.floating(qkv, node), exponents, node), node))
     node.attributes["scale"] = ir.AttrFloat32("scale", math.ldexp(scale, found.q + found.k))
     for name, exponent in (("q_scale", found.q), ("k_scale", found.k), ("v_scale", found.v)):  # of INT8, if it has them

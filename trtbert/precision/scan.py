@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 
+from trtbert.ops import qkv_columns
 from trtbert.precision.formats import Array
 from trtbert.precision.kinds import Kind, is_float, kind_of, stored_weight
 
@@ -65,14 +66,15 @@ def _finite(peak: Array) -> Array:
 
 def _values(graph: ir.Graph) -> list[ir.Value]:
     nodes = [node for node in graph if kind_of(node) not in (Kind.MOVE, Kind.OTHER, Kind.SHAPE)]
-    return [value for node in nodes for value in node.outputs if is_float(value)]
+    return [value for node in nodes for value in node.outputs if value.name and is_float(value)]  # an unread optional output has no name
 
 
 def _num_columns(value: ir.Value) -> int | None:
     """The width of a tensor whose columns are scaled one by one, None where one scale serves it all."""
     for reader in value.consumers():
         if kind_of(reader) is Kind.FUSED_ATTENTION and reader.inputs[0] is value:
-            return 3 * reader.attributes.get_int("num_heads", 0) * reader.attributes.get_int("head_size", 0)
+            sizes = (reader.attributes.get_int(name, 0) for name in ("num_heads", "head_size", "num_kv_heads"))
+            return int(qkv_columns(*sizes)[-1].stop)
     node = value.producer()
     if node is None or node.op_type not in ("MatMul", "Gemm"):
         return None

@@ -1,5 +1,6 @@
 """Stage `rewrite`: a graph of standard ops -> the same graph with fused nodes, their counts, and every miss with its reason."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -7,7 +8,7 @@ import onnx_ir as ir
 from trtbert.architectures import ARCHITECTURES
 from trtbert.bodies import add_functions
 from trtbert.errors import FusionError
-from trtbert.ops import FUSED_BIAS_GELU, FUSED_EMBED_LAYER_NORM, FUSED_OPS, FUSED_QKV_ATTENTION, FUSED_SKIP_LAYER_NORM
+from trtbert.ops import FUSED_BIAS_GELU, FUSED_EMBED_LAYER_NORM, FUSED_OPS, FUSED_QKV_ATTENTION, FUSED_SKIP_LAYER_NORM, UNFUSED
 from trtbert.package import Unfused
 from trtbert.rewrite import attention, cleanup, embeddings, gelu, layer_norm
 from trtbert.rewrite.probe import Probe
@@ -36,7 +37,7 @@ class Rewritten:
 def rewrite(model: ir.Model, *, architecture: str, num_layers: int | None, allow_unfused: bool = False) -> Rewritten:
     """Fuse `model` (opset 23, inputs of trtbert.tasks) and give it the function bodies of its fused nodes.
 
-    Raises FusionError where the architecture says that a fusion must fire and it did not, unless `allow_unfused`.
+    Raises FusionError where a fusion did not fire, unless the architecture or the metadata of the model says why, or `allow_unfused`.
     """
     model = model.clone()
     cleanup.fold(model)
@@ -50,11 +51,11 @@ def rewrite(model: ir.Model, *, architecture: str, num_layers: int | None, allow
         misses += [(op, miss) for miss in missed]
     cleanup.finish(model)
     add_functions(model)
-    by_nature = ARCHITECTURES[architecture].unfused if architecture in ARCHITECTURES else {}
+    by_nature = _unfused_by_nature(model, architecture)
     unfused = tuple(
         Unfused(rule=op, node=str(miss.node.name), reason="; ".join(filter(None, (miss.reason, by_nature.get(op))))) for op, miss in misses
     )
-    problems = _problems(architecture, num_layers, counts, misses)
+    problems = _problems(by_nature, num_layers, counts, misses)
     if problems and not allow_unfused:
         raise FusionError(
             "A fusion did not fire where it must:\n  "
@@ -64,9 +65,14 @@ def rewrite(model: ir.Model, *, architecture: str, num_layers: int | None, allow
     return Rewritten(model, counts, unfused)
 
 
-def _problems(architecture: str, num_layers: int | None, counts: dict[str, int], misses: list[tuple[str, Missed]]) -> list[str]:
+def _unfused_by_nature(model: ir.Model, architecture: str) -> dict[str, str]:
+    """Fused ops that the model cannot have, with the reason."""
+    reasons = {op: reason for op in FUSED_OPS if (reason := model.metadata_props.get(UNFUSED + op)) is not None}
+    return dict(ARCHITECTURES[architecture].unfused if architecture in ARCHITECTURES else {}) | reasons
+
+
+def _problems(by_nature: Mapping[str, str], num_layers: int | None, counts: dict[str, int], misses: list[tuple[str, Missed]]) -> list[str]:
     """One line for each required fused op that is missing somewhere: how many of how many, and the nearest miss."""
-    known = ARCHITECTURES.get(architecture)
     expected: dict[str, int | None] = {
         FUSED_EMBED_LAYER_NORM.name: 1,
         FUSED_QKV_ATTENTION.name: num_layers,
@@ -75,7 +81,7 @@ def _problems(architecture: str, num_layers: int | None, counts: dict[str, int],
     }
     problems = []
     for op, count in expected.items():
-        if known is not None and op in known.unfused:
+        if op in by_nature:
             continue
         required = [miss for missed_op, miss in misses if missed_op == op and miss.is_required]
         total = max(count or 0, counts[op] + len(required), 1 if op == FUSED_QKV_ATTENTION.name else 0)

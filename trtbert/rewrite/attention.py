@@ -222,26 +222,37 @@ def _joined(graph: ir.Graph, values: Sequence[ir.Value | None], arrays: Sequence
     return graph.initializers[name]
 
 
+def _widths(parts: Sequence[Linear]) -> tuple[int, int]:
+    """Columns of the query, and of the key and the value, which may share their heads among those of the query."""
+    width, *others = (array_of(part.weight).shape[1] for part in parts)
+    if len({part.x for part in parts}) != 1 or len(set(others)) != 1 or width % others[0]:
+        raise Miss(f"query, key and value are not projections of one tensor to fitting widths ({width}, {others[0]}, {others[1]})")
+    return width, others[0]
+
+
 def find_attention(anchor: ir.Node, probe: Probe) -> Fusion | None:
     core = _core_from_attention(anchor, probe) if anchor.op_type == "Attention" else _core_from_softmax(anchor, probe)
     if core is None:
         return None
     operands = (("query", core.scores.query), ("key", core.scores.key), ("value", core.value))
     parts, scales = zip(*(_projection(operand, name, probe) for name, operand in operands), strict=True)
-    widths = {part.weight.shape[1] for part in parts}
-    if len(widths) != 1 or len({part.x for part in parts}) != 1:
-        raise Miss(f"query, key and value are not projections of one tensor to one width (widths {sorted(map(str, widths))})")
-    width, head_size = int(widths.pop()), _head_size(core.scores.query, anchor, probe)
-    if width % head_size or scales[2] != 1.0:
-        raise Miss(f"its {width} columns are not whole heads of {head_size}, or its value is scaled by {scales[2]}")
+    width, kv_width, head_size = *_widths(parts), _head_size(core.scores.query, anchor, probe)
+    if width % head_size or kv_width % head_size or scales[2] != 1.0:
+        raise Miss(f"its {width} and {kv_width} columns are not whole heads of {head_size}, or its value is scaled by {scales[2]}")
     x = parts[0].x
     lengths = [array.shape[1] for array in probe[x]]
     is_masked, bias = _mask_and_bias(core.scores, probe, width // head_size, lengths)
     output = _merged_output(core.context, [(*array.shape[:2], width) for array in probe[x]], probe)
 
     weights = [array_of(part.weight) for part in parts]
-    biases = [np.zeros(width, np.float32) if part.bias is None else array_of(part.bias) for part in parts]
+    biases = [
+        np.zeros(w.shape[1], np.float32) if part.bias is None else array_of(part.bias) for part, w in zip(parts, weights, strict=True)
+    ]
     attributes = {"num_heads": width // head_size, "head_size": head_size, "scale": core.scores.scale * scales[0] * scales[1]}
+    if kv_width != width:
+        if bias is not None:
+            raise Miss("it has a position bias, and fewer heads of keys and values than of queries")
+        attributes["num_kv_heads"] = kv_width // head_size
     _prove(x, weights, biases, is_masked, bias, attributes, output, probe)
 
     graph = anchor.graph
@@ -250,11 +261,12 @@ def find_attention(anchor: ir.Node, probe: Probe) -> Fusion | None:
     if any(part.bias is not None for part in parts):
         nodes.append(ir.node("Add", [nodes[0].outputs[0], _joined(graph, [p.bias for p in parts], biases)], name=f"{anchor.name}.qkv_bias"))
     for node in nodes:
-        node.outputs[0].dtype, node.outputs[0].shape = x.dtype, ir.Shape([None, None, 3 * width])
+        node.outputs[0].dtype, node.outputs[0].shape = x.dtype, ir.Shape([None, None, width + 2 * kv_width])
     qkv, mask_nodes = nodes[-1].outputs[0], [] if is_masked else _no_mask(graph)
     mask = mask_nodes[-1].outputs[0] if mask_nodes else _graph_input(graph, ATTENTION_MASK)
     inputs = [qkv, mask] if bias is None else [qkv, mask, bias]
-    fused = fused_node(FUSED_QKV_ATTENTION.name, inputs, attributes, overload="" if bias is None else "bias", name=f"{anchor.name}.fused")
+    overload = FUSED_QKV_ATTENTION.overload(len(inputs), attributes)
+    fused = fused_node(FUSED_QKV_ATTENTION.name, inputs, attributes, overload=overload, name=f"{anchor.name}.fused")
     return Fusion(output, (*nodes, *mask_nodes, fused))
 
 

@@ -1,0 +1,168 @@
+"""Method `student`: a transformer -> a small recurrent model that has learned its answers, and reads the same tokens."""
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+
+from trtbert.checkpoint.read import Checkpoint
+from trtbert.checkpoint.students import StudentConfig, student_class
+from trtbert.checkpoint.students.config import Kind
+from trtbert.checkpoint.students.embeddings import character_table
+from trtbert.checkpoint.students.models import Student
+from trtbert.compress.method import Job, Options, Result
+from trtbert.compress.students_training import Distiller, Loss, Schedule, run_stages
+from trtbert.errors import InputError, UnsupportedError
+from trtbert.tasks import Task
+
+_TASKS: dict[Kind, tuple[Task, ...]] = {
+    "cnn-bilstm": ("text-classification", "token-classification"),
+    "bilstm": ("text-classification", "token-classification", "sentence-similarity"),
+    "attentive-bilstm": ("text-classification", "token-classification"),
+}
+_SIZES: dict[Kind, tuple[int, int, int]] = {
+    "cnn-bilstm": (100, 100, 2),
+    "bilstm": (300, 150, 1),
+    "attentive-bilstm": (300, 150, 3),
+}
+"""(embedding, hidden, layers) where the options name no other."""
+_FC_SIZE = 200
+"""Of the layer before the classifier of a bilstm (Tang et al., 2019)."""
+_PIECE_LENGTH = 16
+"""Characters: longer pieces are rare, and cut."""
+
+
+class StudentOptions(Options):
+    """The student's architecture, and how it learns."""
+
+    kind: Kind = "bilstm"
+    """cnn-bilstm reads the characters of each piece as well; attentive-bilstm pools a text by attention"""
+    embedding: Literal["svd", "random"] = "svd"
+    """What the embeddings of the pieces begin as: the teacher's, compressed by SVD, or random numbers"""
+    embedding_size: int | None = Field(default=None, ge=1, le=4096)
+    """Rank of the SVD and width of the embeddings; default: 300, of a cnn-bilstm 100, and not more than the teacher has"""
+    freeze_embeddings: bool = False
+    """Whether the embeddings of the pieces stay as they begin"""
+    hidden_size: int | None = Field(default=None, ge=1, le=4096)
+    """Of the LSTM in one direction; default: 150, of a cnn-bilstm 100"""
+    num_layers: int | None = Field(default=None, ge=1, le=16)
+    """LSTMs on top of each other; default: 1, of a cnn-bilstm 2, of an attentive-bilstm 3"""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the numbers that are dropped in training between the layers"""
+    schedule: Schedule = "joint"
+    """joint: all at once. stagewise: states of the tokens, then logits, then labels, each unfreezing the layers from the top down"""
+    loss: Loss = "mse"
+    """What the student's logits are compared with the teacher's by; in a joint schedule kl also takes labels, or the teacher's choice"""
+    temperature: float = Field(default=1.0, gt=0)
+    """Of the distributions that kl compares"""
+    soft_weight: float = Field(default=1.0, ge=0)
+    """Of kl beside the labels, in a joint schedule"""
+
+
+def student(job: Job, options: StudentOptions) -> Result:
+    """Build a student of the checkpoint and train it on the answers of `job.teacher`, or of the checkpoint where there is none.
+
+    Raises UnsupportedError for a task that the kind has no head for, InputError for a teacher that does not fit and where there is no
+    text, TrainingError for a loss that is not finite.
+    """
+    teacher = job.teacher or job.checkpoint
+    check(job.checkpoint, teacher, options)
+    model = build(job.checkpoint, teacher, options, seed=job.training.seed)
+    distiller = Distiller(
+        checkpoint=job.checkpoint.with_model(model),
+        teacher=teacher,
+        loss=options.loss,
+        temperature=options.temperature,
+        soft_weight=options.soft_weight,
+        freeze_embeddings=options.freeze_embeddings,
+    )
+    stages = run_stages(job, distiller, options.schedule)
+    config = model.config
+    sizes = {"embedding_size": config.embedding_size, "hidden_size": config.hidden_size, "num_layers": config.num_hidden_layers}
+    return Result(checkpoint=distiller.checkpoint, facts={"student": {"kind": config.kind, **sizes}, "stages": stages})
+
+
+def check(checkpoint: Checkpoint, teacher: Checkpoint, options: StudentOptions) -> None:
+    """Whether such a student can learn from the teacher; see `student`."""
+    task, config = checkpoint.task, teacher.model.config
+    if task not in _TASKS[options.kind]:
+        raise UnsupportedError(f"A {options.kind} student has no head for {task}; it has for {', '.join(_TASKS[options.kind])}.")
+    if isinstance(config, StudentConfig):
+        raise InputError("The teacher is a student itself, of which no states can be learned. Give the transformer with --teacher.")
+    if teacher.task != task or teacher.labels != checkpoint.labels:
+        raise InputError(
+            f"The teacher must answer as the model does, {task} with the labels {', '.join(checkpoint.labels)[:200]}; it is one for "
+            f"{teacher.task} with {', '.join(teacher.labels)[:200]}. Give a teacher that was trained for this task."
+        )
+    if teacher.tokenizer.fast.get_vocab() != checkpoint.tokenizer.fast.get_vocab():
+        raise InputError(
+            "The teacher has another vocabulary than the model, so they read different tokens. Give the teacher itself as MODEL."
+        )
+    problem = config.problem_type
+    if options.loss == "kl" and (task == "sentence-similarity" or problem in ("regression", "multi_label_classification")):
+        raise InputError(
+            f"The loss kl compares the probabilities of classes, and the teacher gives none ({problem or task}). Use --loss mse."
+        )
+
+
+def build(checkpoint: Checkpoint, teacher: Checkpoint, options: StudentOptions, *, seed: int) -> Student:
+    """A student that knows nothing yet, but for the embeddings of the pieces."""
+    kind, of_teacher = options.kind, teacher.model.config
+    embedding, hidden, layers = _SIZES[kind]
+    table_VD = teacher.model.get_input_embeddings().weight.detach()
+    is_classifier_of_texts = checkpoint.task == "text-classification"
+    values: dict[str, Any] = {
+        "kind": kind,
+        "vocab_size": len(table_VD),
+        "embedding_size": options.embedding_size or min(embedding, table_VD.shape[1]),
+        "hidden_size": options.hidden_size or hidden,
+        "num_hidden_layers": options.num_layers or layers,
+        "fc_size": _FC_SIZE if kind == "bilstm" and is_classifier_of_texts else 0,
+        "output_size": of_teacher.hidden_size if checkpoint.task == "sentence-similarity" else 0,
+        "dropout": options.dropout,
+        "max_position_embeddings": checkpoint.max_length,
+        "pad_token_id": of_teacher.pad_token_id,
+        "id2label": of_teacher.id2label,
+        "label2id": of_teacher.label2id,
+        "problem_type": of_teacher.problem_type,
+    }
+    chars_VC = None
+    if kind == "cnn-bilstm":
+        chars_VC, count = character_table(_pieces(checkpoint, len(table_VD)), _PIECE_LENGTH)
+        values |= {"num_characters": count, "piece_length": _PIECE_LENGTH}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: Student = student_class(checkpoint.task)(StudentConfig(**values))
+    embeddings = model.encoder().embeddings
+    with torch.no_grad():
+        if options.embedding == "svd":
+            embeddings.word_embeddings.weight.copy_(compressed(table_VD, values["embedding_size"]))
+        if chars_VC is not None and embeddings.characters is not None:
+            embeddings.characters.table_VC.copy_(chars_VC)
+    model.train(False)
+    return model
+
+
+def compressed(table_VD: torch.Tensor, rank: int) -> torch.Tensor:
+    """[V,R]: the rows of a table in the R directions that hold most of it, U S of its SVD.
+
+    What is lost, as the sum of squares, is the sum of the squares of the other singular values. InputError where R is more than D.
+    """
+    most = min(table_VD.shape)
+    if rank > most:
+        raise InputError(
+            f"The embeddings of the teacher have {most} directions, so SVD cannot give {rank} of them. "
+            f"Set --embedding-size to {most} or less, or use --embedding random."
+        )
+    _, _, directions_DD = torch.linalg.svd(table_VD.float(), full_matrices=False)
+    kept_DR: torch.Tensor = directions_DD[:rank].T
+    return table_VD.float() @ kept_DR
+
+
+def _pieces(checkpoint: Checkpoint, count: int) -> list[str]:
+    """The text of each id; of those that the tokenizer never gives, nothing."""
+    pieces = [""] * count
+    for piece, index in checkpoint.tokenizer.fast.get_vocab().items():
+        if index < count:
+            pieces[index] = piece
+    return pieces
