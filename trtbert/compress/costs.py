@@ -1,5 +1,6 @@
 """A model -> what its layers cost with each number of heads and of neurons, in MACs or in seconds."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,9 @@ Table = Sequence[float]
 _SHARES = (0.25, 0.5, 0.75, 1.0)
 """Of the heads and neurons, where times are measured."""
 _TIMED_TOKENS = 512
-_TIMED_RUNS = 9
+_TIMED_RUNS = 4
+_TIMED_ROUNDS = 3
+"""Through all shares, so that other load that comes and goes does not fall on one of them alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,31 +57,39 @@ def mac_costs(model: Any, length: int) -> Costs:
 def time_costs(checkpoint: Checkpoint, length: int) -> Costs:
     """Seconds on this machine in torch: the sub-layers of models with a quarter, a half, ... of all heads and neurons are timed, and
     in between the times run in straight lines (Kwon et al., 2022); below a quarter nothing more is won.
+
+    Layers differ in nothing but these numbers, so that all of them are measurements of one table.
     """
     layers = encoder_layers(checkpoint.model)
-    measured: list[dict[int, float]] = [{} for _ in range(2 * len(layers))]
-    for share in _SHARES:
-        counts = [max(1, round(share * count)) for count in [*(layer.num_heads for layer in layers), *(layer.width for layer in layers)]]
-        kept = [list(range(count)) for count in counts]
-        model = slice_model(checkpoint.model, checkpoint.task, heads=kept[: len(layers)], neurons=kept[len(layers) :])
-        seconds, whole = _timed(model, min(length, checkpoint.max_length))
-        for times, count, value in zip(measured, counts, seconds, strict=True):
-            times[count] = min(value, times.get(count, value))
-    tables = [table(times) for times in measured]
-    return Costs(heads=tables[: len(layers)], neurons=tables[len(layers) :], fixed=max(0.0, whole - sum(seconds)))
+    sizes = [layer.num_heads for layer in layers], [layer.width for layer in layers]
+    times: tuple[dict[int, float], dict[int, float]] = {}, {}
+    fixed = math.inf
+    for share in _SHARES * _TIMED_ROUNDS:
+        counts = [[max(1, round(share * size)) for size in kind] for kind in sizes]
+        kept = [[list(range(count)) for count in kind] for kind in counts]
+        model = slice_model(checkpoint.model, checkpoint.task, heads=kept[0], neurons=kept[1])
+        *seconds, rest = _timed(model, min(length, checkpoint.max_length))
+        fixed = min(fixed, rest)
+        for least, kind, values in zip(times, counts, (seconds[: len(layers)], seconds[len(layers) :]), strict=True):
+            for count, value in zip(kind, values, strict=True):
+                least[count] = min(value, least.get(count, value))
+    return Costs(heads=[table(times[0])] * len(layers), neurons=[table(times[1])] * len(layers), fixed=fixed)
 
 
 def table(times: Mapping[int, float]) -> Table:
-    """By count from 0 to the largest measured one; made to rise where noise let it fall."""
+    """By count from 0 to the largest measured one.
+
+    Noise only adds to a time, so that a count takes no longer than any larger one did.
+    """
     counts = sorted(times)
-    rising = np.maximum.accumulate([times[count] for count in counts])
+    rising = np.minimum.accumulate([times[count] for count in counts[::-1]])[::-1]
     values: list[float] = np.interp(range(counts[-1] + 1), counts, rising).tolist()
     return values
 
 
 @torch.no_grad()
-def _timed(model: Any, length: int) -> tuple[list[float], float]:
-    """Seconds of each layer's attention, then of each one's FFN, and of the model: the least of some runs, which other load disturbs the
+def _timed(model: Any, length: int) -> list[float]:
+    """Seconds of each layer's attention, then of each one's FFN, then of the rest: the least of some runs, which other load disturbs the
     least."""
     layers = encoder_layers(model)
     spans: list[tuple[nn.Module, nn.Module]] = [(layer.query, layer.out) for layer in layers]
@@ -89,9 +100,9 @@ def _timed(model: Any, length: int) -> tuple[list[float], float]:
         with _stopwatch(spans) as seconds:
             start = time.perf_counter()
             model(**{INPUT_IDS: ids, ATTENTION_MASK: torch.ones_like(ids)})
-            runs.append([*seconds, time.perf_counter() - start])
-    *least, whole = np.min(runs, axis=0).tolist()
-    return least, whole
+            runs.append([*seconds, time.perf_counter() - start - sum(seconds)])
+    least: list[float] = np.min(runs, axis=0).tolist()
+    return least
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def solve(gram_GG: torch.Tensor, moment_G: torch.Tensor, mask_G: torch.Tensor) -
 def _error(gram_GG: torch.Tensor, moment_G: torch.Tensor, norm: float, scales_G: torch.Tensor) -> float:
     """|A m - b|^2 / |b|^2"""
     m = scales_G.double()
-    return float(m @ gram_GG.double() @ m - 2 * (m @ moment_G.double()) + norm) / max(norm, 1e-30)
+    return max(0.0, float(m @ gram_GG.double() @ m - 2 * (m @ moment_G.double()) + norm)) / max(norm, 1e-30)
 
 
 def _moments(
