@@ -77,7 +77,7 @@ def test_version(capsys: Output) -> None:
     ("arguments", "words"),
     [
         ([], "COMMAND"),
-        (["compress"], "invalid choice: 'compress'"),
+        (["squeeze"], "invalid choice: 'squeeze'"),
         (["compile", "model"], "-o/--output"),
         (["compile", "", "-o", "x"], "argument model: the path is empty"),
         (["compile", "model", "-o", ""], "argument -o/--output: the path is empty"),
@@ -202,7 +202,7 @@ def test_a_configuration_file_that_is_missing(tmp_path: Path, capsys: Output) ->
 
 
 def _parse(*options: str) -> Any:
-    return cli._compile_config(cli._parser().parse_args(["compile", "model", "-o", "package", *options]))
+    return cli._compile_config(cli._parse(["compile", "model", "-o", "package", *options]))
 
 
 def test_the_command_line_wins_over_the_configuration_file(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_killing_it_changes_nothing(model: Path, data: Path, tmp_path: Path) -> 
         "--data",
         str(data),
         "--epochs",
-        "40",
+        "15",
         "--batch-size",
         "4",
         "--learning-rate",
