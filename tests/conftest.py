@@ -5,6 +5,9 @@ from collections.abc import Generator
 
 import pytest
 
+# Tests run side by side, a worker to a core: more threads each would wait for one another, LSTMs many times as long. Before torch is there.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:

@@ -1,6 +1,7 @@
 """`trtbert compress`: steps, what is written, what a killed run leaves, and what is refused."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -179,3 +180,75 @@ def test_an_output_that_is_there(model: Path, data: Path, tmp_path: Path) -> Non
         with pytest.raises(InputError, match=r"exists already|so --force does not replace it"):
             compress(model, tmp_path / "mine", config({"method": "finetune"}, data=data), force=force)
     assert (tmp_path / "mine" / "file").is_file()
+
+
+def test_an_error_before_training_leaves_no_state(model: Path, data: Path, tmp_path: Path) -> None:
+    """Else the command with the right option would be refused for the state of the wrong one."""
+    with pytest.raises(InputError, match="at most 8 can go"):
+        compress(model, tmp_path / "small", config({"method": "heads", "sparsity": 0.9}, data=data))
+    compress(model, tmp_path / "small", config({"method": "heads", "sparsity": 0.3}, data=data))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_two_processes_write_one_output(model: Path, data: Path, tmp_path: Path) -> None:
+    """Started as torchrun starts them; the second writes nothing."""
+    arguments = ["compress", model, "-o", tmp_path / "small", "--method", "finetune", "--data", data, "--epochs", "2", "--eval-data", data]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "trtbert"]
+    done = subprocess.run([*launcher, *arguments], capture_output=True, text=True, env=environment, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    with quiet():
+        assert read_checkpoint(tmp_path / "small").labels == ("negative", "neutral", "positive")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_trained_head_is_not_thrown_away(model: Path, tmp_path: Path) -> None:
+    """One label that is misspelt does not make a new head."""
+    (tmp_path / "data.csv").write_text("text,label\nred,negative\nblue,postive\n", encoding="utf-8")
+    with pytest.raises(InputError, match="the model has no label 'postive'"):
+        compress(model, tmp_path / "x", config({"method": "finetune"}, task="text-classification", data=tmp_path / "data.csv"))
+
+
+def test_labels_without_an_example(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("text,label\n" + "red,negative\ngreen,positive\n" * 8, encoding="utf-8")
+    done = compress(model, tmp_path / "x", config({"method": "finetune"}, data=tmp_path / "data.csv"))
+    assert done.facts["steps"][0]["notes"] == ["1 of 3 labels have no example and are not learnt: neutral"]
+
+
+def test_numbers(tmp_path: Path) -> None:
+    """Regression: the length of a text is learnt; there is no metric for it."""
+    options = {"problem_type": "regression", "id2label": {0: "length"}, "label2id": {"length": 0}}
+    model = make_checkpoint(tmp_path / "model", "bert", task="text-classification", **options)
+    rows = "".join(f"red{' cat' * (index % 5)},{(index % 5) / 4}\n" for index in range(40))
+    (tmp_path / "data.csv").write_text("text,score\n" + rows, encoding="utf-8")
+    step = {"method": "finetune", "training": TRAINING | {"epochs": 30, "learning_rate": 3e-3}}
+    done = compress(model, tmp_path / "tuned", config(step, data=tmp_path / "data.csv"))
+    assert done.facts["steps"][0]["last_loss"] < 0.05
+    with pytest.raises(InputError, match="There is no metric for a model that gives numbers; leave --eval-data out"):
+        compress(model, tmp_path / "x", config(step, data=tmp_path / "data.csv", eval_data=tmp_path / "data.csv"))
+
+
+@pytest.mark.parametrize("task", ["question-answering", "sentence-similarity", "text-ranking", "several labels"])
+def test_other_tasks(task: str, tmp_path: Path) -> None:
+    """Each by the file that a user has of it; the loss falls."""
+    rows = {
+        "sentence-similarity": ["red cat", "blue", "0.9"],
+        "text-ranking": ["red?", "the red cat", "1"],
+    }
+    options: dict[str, Any] = {"problem_type": "multi_label_classification"} if task == "several labels" else {}
+    named: Any = "text-classification" if task == "several labels" else task
+    model = make_checkpoint(tmp_path / "model", "bert", task=named, **options)
+    if task == "question-answering":
+        data = tmp_path / "data.jsonl"
+        row = {"question": "who?", "context": "the red cat sleeps", "answers": ["red cat"]}
+        data.write_text((json.dumps(row) + "\n") * 16, encoding="utf-8")
+    elif task == "several labels":
+        data = tmp_path / "data.jsonl"
+        data.write_text((json.dumps({"text": "red", "labels": ["negative", "positive"]}) + "\n") * 16, encoding="utf-8")
+    else:
+        data = tmp_path / "data.csv"
+        header = {"sentence-similarity": "sentence1,sentence2,score", "text-ranking": "query,document,relevance"}[task]
+        data.write_text(header + "\n" + (",".join(rows[task]) + "\n") * 16, encoding="utf-8")
+    step = {"method": "finetune", "training": TRAINING | {"epochs": 20, "learning_rate": 3e-3}}
+    done = compress(model, tmp_path / "tuned", config(step, task=named, data=data))
+    assert done.facts["steps"][0]["last_loss"] < 0.2

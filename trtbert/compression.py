@@ -1,9 +1,11 @@
 """A model folder and the steps of a compression -> a smaller model folder, with what was done beside it."""
 
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import torch
 
 from trtbert import staging
+from trtbert.checkpoint.hf_config import is_regression
 from trtbert.checkpoint.hub import find_model
 from trtbert.checkpoint.quiet import quiet
 from trtbert.checkpoint.read import Checkpoint, read_checkpoint, write_checkpoint
@@ -65,21 +68,38 @@ def compress(
     """
     output = Path(output)
     options = [method_options(step) for step in config.steps]  # all of them, before any work
-    with quiet(), staging.staged(output, force=force, is_replaceable=lambda path: (path / FACTS).is_file()) as folder:
+    with quiet(), _folder(output, force) as folder:
         on_stage("reading")
         checkpoint, data = _read(find_model(Path(model)), config)
-        run = _Run(config, checkpoint.folder, data, _state_folder(output, config, checkpoint), on_progress)
-        facts = run.describe(checkpoint)
-        steps = []
-        for index, (step, chosen) in enumerate(zip(config.steps, options, strict=True)):
-            on_stage(step.method)
-            checkpoint, done = run.step(index, step, chosen, checkpoint)
-            steps.append(done)
-        write_checkpoint(checkpoint, folder)
-        facts = _facts(config, facts, run.describe(checkpoint), steps)
-        (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(run.state)
+        with _state_folder(output, config, checkpoint) as state:
+            run = _Run(config, checkpoint.folder, data, state, on_progress)
+            before, steps = run.describe(checkpoint), []
+            for index, (step, chosen) in enumerate(zip(config.steps, options, strict=True)):
+                on_stage(step.method)
+                checkpoint, done = run.step(index, step, chosen, checkpoint)
+                steps.append(done)
+            write_checkpoint(checkpoint, folder)
+            facts = _facts(config, before, run.describe(checkpoint), steps)
+            (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    if _is_main():
+        shutil.rmtree(state)
     return Compressed(path=output, facts=facts)
+
+
+def _is_main() -> bool:
+    """Of several processes that train together, as Accelerate and torchrun number them, the first one writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def _folder(output: Path, force: bool) -> Iterator[Path]:
+    """The folder that becomes the output; of the other processes one that is thrown away."""
+    if _is_main():
+        with staging.staged(output, force=force, is_replaceable=lambda path: (path / FACTS).is_file()) as folder:
+            yield folder
+    else:
+        with tempfile.TemporaryDirectory() as name:
+            yield Path(name)
 
 
 def method_options(step: StepConfig) -> Options:
@@ -117,7 +137,8 @@ class _Run:
         facts = {"method": step.method, "options": options.model_dump(mode="json"), "notes": list(result.notes), **result.facts}
         if method.is_trained:
             facts["training"] = step.training.model_dump()
-        _write_finished(result.checkpoint, facts, finished)
+        if _is_main():
+            _write_finished(result.checkpoint, facts, finished)
         return result.checkpoint, facts
 
     def describe(self, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -150,8 +171,13 @@ class _Run:
 def _read(folder: Path, config: CompressConfig) -> tuple[Checkpoint, _Data]:
     is_labelled = config.data is not None and config.data.suffix.lower() != ".txt"
     checkpoint = _read_model(folder, config, is_labelled)
+    is_number = checkpoint.task == "text-classification" and is_regression(checkpoint.model.config)
+    if is_number and config.eval_data is not None:
+        raise InputError("There is no metric for a model that gives numbers; leave --eval-data out.")
     labels, column = checkpoint.labels, config.text_column
-    labelled = read_examples(config.data, checkpoint.task, labels=labels, column=column) if config.data and is_labelled else []
+    labelled = []
+    if config.data is not None and is_labelled:
+        labelled = read_examples(config.data, checkpoint.task, labels=labels, column=column, is_number=is_number)
     plain = config.texts or (config.data if not is_labelled else None)
     texts = list(read_texts(plain, column=column)) if plain is not None else []
     held_back = [] if config.eval_data is None else read_examples(config.eval_data, checkpoint.task, labels=labels, column=column)
@@ -160,32 +186,36 @@ def _read(folder: Path, config: CompressConfig) -> tuple[Checkpoint, _Data]:
 
 
 def _read_model(folder: Path, config: CompressConfig, is_labelled: bool) -> Checkpoint:
-    """With a new head where the task was named, the data has labels, and the model has no head that fits them."""
-    if config.task == "auto" or config.task not in _CLASSIFIED or config.data is None or not is_labelled:
-        return read_checkpoint(folder, task=config.task)
-    labels = read_labels(config.data, config.task)
+    """With a new head where a classification was named and the model has none; a head that was trained is never thrown away."""
     try:
-        checkpoint = read_checkpoint(folder, task=config.task)
+        return read_checkpoint(folder, task=config.task)
     except InputError:
-        checkpoint = None
-    if checkpoint is not None and set(labels) <= set(checkpoint.labels) | set(map(str, range(len(checkpoint.labels)))):
-        return checkpoint
+        if config.task == "auto" or config.task not in _CLASSIFIED or config.data is None or not is_labelled:
+            raise
+    labels = read_labels(config.data, config.task)
     return read_checkpoint(folder, task=config.task, new_labels=labels, seed=config.steps[0].training.seed)
 
 
-def _state_folder(output: Path, config: CompressConfig, checkpoint: Checkpoint) -> Path:
-    """The folder of this run, new or of the same run that was killed."""
+@contextmanager
+def _state_folder(output: Path, config: CompressConfig, checkpoint: Checkpoint) -> Iterator[Path]:
+    """The folder of this run, new or of the same run that was killed; it stays where the run fails after it saved anything."""
     folder = output.resolve().with_name(f".{output.resolve().name}.training")
     run = json.dumps({"config": config.model_dump(mode="json"), "model": checkpoint.sha256}, indent=1, sort_keys=True)
     marker = folder / "run.json"
     if marker.is_file() and marker.read_text(encoding="utf-8") != run:
         raise InputError(
-            f"{folder} holds the state of a run with other options or another model. Remove it to start anew, or repeat the command "
-            "that made it, which then goes on."
+            f"{folder} holds the state of a run with other options or another model. Remove it to start anew (rm -r {folder}), or repeat "
+            "the command that made it, which then goes on."
         )
-    folder.mkdir(exist_ok=True)
-    marker.write_text(run, encoding="utf-8")
-    return folder
+    if _is_main():
+        folder.mkdir(exist_ok=True)
+        marker.write_text(run, encoding="utf-8")
+    try:
+        yield folder
+    except BaseException:
+        if _is_main() and not any(path.is_file() and path != marker for path in folder.rglob("*")):
+            shutil.rmtree(folder)
+        raise
 
 
 def _write_finished(checkpoint: Checkpoint, facts: Mapping[str, Any], finished: Path) -> None:

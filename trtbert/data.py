@@ -48,7 +48,7 @@ class _Row:
 class Example:
     """A text with its gold answer.
 
-    text-classification: a tuple of label names, one, or any number for a model of several labels a text.
+    text-classification: a tuple of label names, one, or any number for a model of several labels a text; a number for regression.
     token-classification: a tuple of tags, one for each of `tokens`; the text is the tokens joined by single spaces.
     question-answering: a tuple of answers that are all right; empty where the context holds none. The text is (question, context).
     sentence-similarity: a number, of a pair of texts; or a tuple of one class, of a single text.
@@ -94,10 +94,13 @@ def read_texts(path: Path, *, column: str | None = None) -> Texts:
     return texts
 
 
-def read_examples(path: Path, task: Task, *, labels: Collection[str] = (), column: str | None = None) -> list[Example]:
+def read_examples(
+    path: Path, task: Task, *, labels: Collection[str] = (), column: str | None = None, is_number: bool = False
+) -> list[Example]:
     """The labelled examples of a file of the kinds that `read_texts` reads.
 
-    `labels` are the model's, in the order of their ids: the file may name labels and tags, or give ids.
+    `labels` are the model's, in the order of their ids: the file may name labels and tags, or give ids. `is_number`: those of
+    text-classification are numbers, for a model of regression.
     Raises InputError for a file that cannot be used, a label that the model does not have, and a task that has no metric.
     """
     if task not in _EXAMPLES:
@@ -105,7 +108,7 @@ def read_examples(path: Path, task: Task, *, labels: Collection[str] = (), colum
             f"There is no metric for labelled data of {task}; it is one for {', '.join(_EXAMPLES)}. "
             "Leave the labelled data out: fidelity to the float model is measured, which needs none."
         )
-    make, suffixes = _EXAMPLES[task]
+    make, suffixes = (_measured, _TABLES) if is_number else _EXAMPLES[task]
     names = {str(index): label for index, label in enumerate(labels)} | {label: label for label in labels}
     examples = [make(row, column, names) for row in _rows(path, suffixes)]
     if not examples:
@@ -136,6 +139,10 @@ def _classified(row: _Row, column: str | None, names: Mapping[str, str]) -> Exam
     value = _value(row, _LABELS, "label")
     values = value if isinstance(value, list) else [value]
     return Example(_text(row, column), tuple(sorted({_label(row, value, names) for value in values})))
+
+
+def _measured(row: _Row, column: str | None, _names: Mapping[str, str]) -> Example:
+    return Example(_text(row, column), _number(row, (*_LABELS, "score"), "number"))
 
 
 def _tagged(row: _Row, _column: str | None, names: Mapping[str, str]) -> Example:

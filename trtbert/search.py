@@ -96,7 +96,7 @@ class _Tried:
 
     def smallest(self) -> int:
         """The last rung of those that are fast enough whose loss is within the budget."""
-        first = self._first(lambda index: self._is_fast(index))
+        first = self._first(self._is_fast)
         if first == len(LADDER):
             raise VerificationError(f"No model of the ladder is within {self.config.target_latency} ms:\n{self._table()}")
         low, high = first, len(LADDER)  # low - 1 is within the budget or before the first; high is not

@@ -1,7 +1,6 @@
 """The torch modules of students: padding changes nothing, the graph equals torch, and a saved one reads back and compiles."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +33,6 @@ KINDS: list[tuple[str, Task]] = [
 ]
 LONGEST = 40
 """Tokens of the longest row that a package is tried on."""
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """An LSTM waits for all its threads at every token, which beside other tests takes many times as long."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make_student(kind: str, task: Task, *, vocab_size: int = 320, seed: int = 0, **options: Any) -> Student:

@@ -10,13 +10,14 @@ import torch
 from tests.compress.models import classified, tiny
 from trtbert.checkpoint.quiet import quiet
 from trtbert.checkpoint.read import Checkpoint, read_checkpoint, write_checkpoint
+from trtbert.compress.attention import grouped_model
 from trtbert.compress.batches import collate, encode_texts
 from trtbert.compress.hard_concrete import BETA, GAMMA, MAX_LOG_ALPHA, MIN_LOG_ALPHA, ZETA, HardConcrete
 from trtbert.compress.l0 import L0Options, LayerGates, _cut, prune_l0, target_at
 from trtbert.compress.layers import encoder_layers
 from trtbert.compress.method import Job
 from trtbert.config import TrainingConfig
-from trtbert.errors import InputError
+from trtbert.errors import InputError, UnsupportedError
 
 TEXTS = ["The museum opens at nine.", "Heavy rain", "red cat"]
 
@@ -152,3 +153,24 @@ def test_a_target_out_of_reach(tmp_path: Path) -> None:
         prune_l0(Job(checkpoint=checkpoint, labelled=classified(8)), L0Options(target_sparsity=0.9, gates=("heads",)))
     with pytest.raises(InputError, match="l0 trains on labelled examples, given with --data, or on texts"):
         prune_l0(Job(checkpoint=checkpoint), L0Options())
+
+
+def test_a_target_that_is_missed_is_told(tmp_path: Path) -> None:
+    """Whole layers alone are coarse: of three, one or two go where 45 % should."""
+    checkpoint = tiny(tmp_path, num_hidden_layers=3)
+    job = Job(checkpoint=checkpoint, labelled=classified(16), training=TrainingConfig(epochs=1, batch_size=8))
+    with quiet():
+        result = prune_l0(job, L0Options(target_sparsity=0.45, gates=("layers",)))
+    assert abs(result.facts["sparsity"] - 0.45) > 0.02 and "gates on layers come no nearer to 45.0%" in result.notes[0]
+
+
+def test_shared_keys_and_values_are_refused_before_training(tmp_path: Path) -> None:
+    checkpoint = tiny(tmp_path)
+    with quiet():
+        grouped = checkpoint.with_model(grouped_model(checkpoint.model, checkpoint.task, 1))
+
+    def fail(_what: str, _done: int, _total: int) -> None:
+        raise AssertionError("it was trained")
+
+    with pytest.raises(UnsupportedError, match="its heads cannot be removed; remove heads first"):
+        prune_l0(Job(checkpoint=grouped, labelled=classified(8), on_step=fail), L0Options())

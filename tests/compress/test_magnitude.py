@@ -61,6 +61,7 @@ def test_every_matrix_has_its_zeros(architecture: str, tmp_path: Path) -> None:
 def test_two_of_four_in_every_matrix_and_it_can_be_read(tmp_path: Path) -> None:
     checkpoint = tiny(tmp_path / "model")
     result = prune_magnitude(Job(checkpoint=checkpoint), MagnitudeOptions(pattern="2:4"))
+    assert result.facts["is_2_4"]
     assert len(matrices(result.checkpoint.model)) == 12 == result.facts["matrices"]
     assert all(is_2_4(weight) and int((weight == 0).sum()) * 2 == weight.numel() for weight in matrices(result.checkpoint.model))
     assert result.facts["sparsity"] == 0.5 and "Ampere" in result.notes[0]

@@ -118,6 +118,11 @@ def is_cross_encoder(folder: Path) -> bool:
     return path.is_file() and read_object(path).get("model_type") == "CrossEncoder"
 
 
+def is_regression(config: Any) -> bool:
+    """Whether a text-classification model gives a number."""
+    return bool(config.problem_type == "regression")
+
+
 def labels_of(options: dict[str, Any], num_labels: int) -> tuple[str, ...]:
     """The names of the classes by id; transformers' own LABEL_0... where config.json names none."""
     named = {int(key): str(value) for key, value in (options.get("id2label") or {}).items() if str(key).isdigit()}

@@ -11,6 +11,7 @@ import torch
 from trtbert.checkpoint.successors import BANDED, GROUPED, check_successor, successor_key
 from trtbert.checkpoint.torch_model import load_model
 from trtbert.compress.layers import Layer, encoder_layers
+from trtbert.compress.slicing import copied_state
 from trtbert.errors import InputError, UnsupportedError
 from trtbert.tasks import Task
 
@@ -20,7 +21,7 @@ def grouped_model(model: Any, task: Task, num_kv_heads: int) -> Any:
 
     InputError where some heads would be left over.
     """
-    config, state = _changed_config(model, GROUPED, num_kv_heads), _copied(model)
+    config, state = _changed_config(model, GROUPED, num_kv_heads), copied_state(model)
     for index, layer in enumerate(encoder_layers(model)):
         if layer.num_heads % num_kv_heads:
             raise InputError(
@@ -36,7 +37,7 @@ def grouped_model(model: Any, task: Task, num_kv_heads: int) -> Any:
 
 def banded_model(model: Any, task: Task, window: int) -> Any:
     """A token sees `window` tokens on each side, and the first; the weights are those of the whole attention."""
-    return load_model(_changed_config(model, BANDED, window), task, _copied(model))
+    return load_model(_changed_config(model, BANDED, window), task, copied_state(model))
 
 
 def _changed_config(model: Any, key: str, value: int) -> Any:
@@ -54,7 +55,3 @@ def _pooled(tensor: torch.Tensor, layer: Layer, num_groups: int) -> torch.Tensor
     """[N*H,...] -> [G*H,...]"""
     heads_GNH = tensor.reshape(num_groups, layer.num_heads // num_groups, layer.head_size, *tensor.shape[1:])
     return heads_GNH.mean(1).reshape(-1, *tensor.shape[1:])
-
-
-def _copied(model: Any) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from trtbert.checkpoint.hf_config import is_regression
 from trtbert.checkpoint.read import Checkpoint, input_names
 from trtbert.data import Example, Text
 from trtbert.errors import InputError
@@ -113,8 +114,8 @@ def _pairs(checkpoint: Checkpoint, examples: Sequence[Example], max_length: int 
 
 def _class_label(checkpoint: Checkpoint, example: Example, _encoding: Any) -> Any:
     config, ids = checkpoint.model.config, {label: index for index, label in enumerate(checkpoint.labels)}
-    if config.problem_type == "regression":
-        return float(example.label[0])
+    if is_regression(config):
+        return float(example.label)
     if config.problem_type == "multi_label_classification":
         return [float(label in example.label) for label in ids]
     if len(example.label) != 1:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from trtbert.compress.layers import Layer
+from trtbert.compress.layers import Layer, layer_input, layer_output
 
 
 @dataclass(eq=False)
@@ -36,11 +36,11 @@ def captured(layers: Sequence[Layer]) -> Iterator[Captured]:
 
     def start(_module: Any, inputs: tuple[torch.Tensor, ...], options: dict[str, torch.Tensor]) -> None:
         record.clear()
-        record.hidden_BSD.append(inputs[0] if inputs else options["hidden_states"])
+        record.hidden_BSD.append(layer_input(inputs, options))
 
     def keep(kept: list[torch.Tensor]) -> Any:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
-            kept.append(output[0] if isinstance(output, tuple) else output)
+            kept.append(layer_output(output))
 
         return hook
 

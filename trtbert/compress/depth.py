@@ -9,13 +9,12 @@ from pydantic import Field, model_validator
 from torch.nn import functional
 
 from trtbert.checkpoint.read import RAW_OUTPUTS, Checkpoint
-from trtbert.compress.batches import Item, batches, collate, encode_examples
-from trtbert.compress.layers import Layer, encoder_layers
+from trtbert.compress.batches import Item, batches, encode_examples
+from trtbert.compress.finetune import train_on_labels
+from trtbert.compress.layers import Layer, encoder_layers, layer_input, with_hidden
 from trtbert.compress.method import Job, Options, Result
-from trtbert.compress.objectives import task_losses
 from trtbert.compress.prune import measured_items
 from trtbert.compress.slicing import keep_layers
-from trtbert.compress.training import train
 from trtbert.errors import InputError
 
 Strategy = Literal["every-other", "last", "first", "list", "search"]
@@ -82,8 +81,7 @@ def layer_drop(layers: Sequence[Layer], probability: float) -> Iterator[None]:
         def hook(_module: Any, inputs: tuple[Any, ...], options: dict[str, Any], output: Any) -> Any:
             if not dropped[index]:
                 return output
-            before = inputs[0] if inputs else options["hidden_states"]
-            return (before, *output[1:]) if isinstance(output, tuple) else before
+            return with_hidden(output, layer_input(inputs, options))
 
         return hook
 
@@ -100,22 +98,9 @@ def _train_with_layer_drop(job: Job, probability: float) -> None:
     checkpoint = job.checkpoint
     if not job.labelled:
         raise InputError("layer_drop trains the model, and there are no labelled examples: give them with --data.")
+    items = encode_examples(checkpoint, job.labelled, max_length=job.training.max_length)
     with layer_drop(encoder_layers(checkpoint.model), probability):
-        train(
-            checkpoint.model,
-            lambda batch, _step: task_losses(checkpoint, batch).mean(),
-            encode_examples(checkpoint, job.labelled, max_length=job.training.max_length),
-            job.training,
-            collate=lambda members: collate(checkpoint, members),
-            evaluate=None if job.evaluate is None else lambda: _evaluated(job),
-            state=None if job.state is None else job.state / "layer-drop",
-            on_step=lambda done, total, _loss: job.on_step("training with LayerDrop", done, total),
-        )
-
-
-def _evaluated(job: Job) -> float:
-    assert job.evaluate is not None
-    return job.evaluate(job.checkpoint.model)
+        train_on_labels(job, items, name="layer-drop", what="training with LayerDrop")
 
 
 def _search(checkpoint: Checkpoint, items: Sequence[Item], count: int, job: Job) -> list[int]:

@@ -23,6 +23,7 @@ from trtbert.compress.layers import Layer, encoder_layers
 from trtbert.compress.masked_words import augment_with_model
 from trtbert.compress.method import Job, Options, Result
 from trtbert.compress.objectives import embeddings, task_losses
+from trtbert.compress.teachers import check_same_task
 from trtbert.compress.training import History, train
 from trtbert.compress.word_masking import with_masked_words
 from trtbert.config import TrainingConfig
@@ -304,19 +305,6 @@ def _check_pair(student: Checkpoint, teacher: Checkpoint, options: DistillOption
         raise UnsupportedError(f"The student's embeddings have {sizes[0]} numbers and the teacher's {sizes[1]}; they must have as many.")
     if options.loss in ("tinybert", "minilm", "patient", "distilbert"):
         _check_inside(student, teacher, options)
-
-
-def check_same_task(student: Checkpoint, teacher: Checkpoint) -> None:
-    """InputError where the numbers of tokens or of labels do not mean the same in both."""
-    if student.tokenizer.fast.get_vocab() != teacher.tokenizer.fast.get_vocab():
-        raise InputError(
-            "Student and teacher have different tokenizers, so that their tokens cannot be compared. Use a student of the same."
-        )
-    if student.labels != teacher.labels and student.task in ("text-classification", "token-classification", "text-ranking"):
-        raise InputError(
-            f"Student and teacher have different labels ({len(student.labels)}: {list(student.labels)[:4]}; {len(teacher.labels)}: "
-            f"{list(teacher.labels)[:4]}). Use a teacher that was trained on the same task."
-        )
 
 
 def _check_inside(student: Checkpoint, teacher: Checkpoint, options: DistillOptions) -> None:

@@ -1,9 +1,13 @@
 """Method `finetune`: train a model on labelled examples of its task."""
 
-from trtbert.compress.batches import collate, encode_examples
+from collections.abc import Callable
+from typing import Any
+
+from trtbert.checkpoint.hf_config import is_regression
+from trtbert.compress.batches import Item, collate, encode_examples
 from trtbert.compress.method import Job, Options, Result
 from trtbert.compress.objectives import task_losses
-from trtbert.compress.training import train
+from trtbert.compress.training import History, train
 from trtbert.errors import InputError
 from trtbert.tasks import Task
 
@@ -27,20 +31,40 @@ def finetune(job: Job, options: FinetuneOptions) -> Result:
     if not job.labelled:
         raise InputError("finetune needs labelled examples: give a .csv, .tsv, .jsonl or .conll file with --data.")
     items = encode_examples(checkpoint, job.labelled, max_length=job.training.max_length)
-    evaluate = job.evaluate
-    history = train(
+    history = train_on_labels(job, items, name="finetune", what="training")
+    notes = [f"{count} of {len(job.labelled)} examples could not be used"] if (count := len(job.labelled) - len(items)) else []
+    if missing := _missing_labels(job):
+        shown = f"{', '.join(missing[:5])}{', ...' * (len(missing) > 5)}"
+        notes.append(f"{len(missing)} of {len(checkpoint.labels)} labels have no example and are not learnt: {shown}")
+    return Result(
+        checkpoint=checkpoint,
+        notes=tuple(notes),
+        facts={"steps": len(history.losses), "last_loss": round(history.losses[-1], 6), "scores": history.scores},
+    )
+
+
+def train_on_labels(
+    job: Job, items: list[Item], *, name: str, what: str, after_step: Callable[[int], None] = lambda _step: None
+) -> History:
+    """Train the job's model by the loss of its task; `name` is that of its state, `what` is told while it goes on."""
+    checkpoint, evaluate = job.checkpoint, job.evaluate
+    return train(
         checkpoint.model,
         lambda batch, _step: task_losses(checkpoint, batch).mean(),
         items,
         job.training,
         collate=lambda members: collate(checkpoint, members),
         evaluate=None if evaluate is None else lambda: evaluate(checkpoint.model),
-        state=None if job.state is None else job.state / "finetune",
-        on_step=lambda done, total, _loss: job.on_step("training", done, total),
+        after_step=after_step,
+        state=None if job.state is None else job.state / name,
+        on_step=lambda done, total, _loss: job.on_step(what, done, total),
     )
-    notes = [f"{count} of {len(job.labelled)} examples could not be used"] if (count := len(job.labelled) - len(items)) else []
-    return Result(
-        checkpoint=checkpoint,
-        notes=tuple(notes),
-        facts={"steps": len(history.losses), "last_loss": round(history.losses[-1], 6), "scores": history.scores},
-    )
+
+
+def _missing_labels(job: Job) -> list[str]:
+    """Classes or tags of the model that no example has."""
+    checkpoint = job.checkpoint
+    if checkpoint.task not in ("text-classification", "token-classification") or is_regression(checkpoint.model.config):
+        return []
+    found: set[Any] = {label for example in job.labelled for label in example.label}
+    return [label for label in checkpoint.labels if label not in found]

@@ -16,17 +16,20 @@ from torch import nn
 
 from trtbert.checkpoint.read import Checkpoint
 from trtbert.compress.batches import Batch, Item, collate, encode_examples, encode_texts
-from trtbert.compress.distill import DistillOptions, answers_loss, check_same_task
+from trtbert.compress.distill import DistillOptions, answers_loss
 from trtbert.compress.gates import gated
 from trtbert.compress.hard_concrete import HardConcrete
-from trtbert.compress.layers import Layer, encoder_layers
+from trtbert.compress.layers import Layer, encoder_layers, layer_input, layer_output, with_hidden
 from trtbert.compress.method import Job, Options, Result
 from trtbert.compress.objectives import task_losses
-from trtbert.compress.slicing import keep_layers, slice_model
+from trtbert.compress.slicing import check_heads_can_go, keep_layers, slice_model
+from trtbert.compress.teachers import check_same_task
 from trtbert.compress.training import num_steps, train
 from trtbert.errors import InputError
 
 Kind = Literal["heads", "neurons", "layers"]
+_NEAR = 0.02
+"""A sparsity further than this from the target is told."""
 
 
 class L0Options(Options):
@@ -58,6 +61,8 @@ def prune_l0(job: Job, options: L0Options) -> Result:
     teacher = teacher or checkpoint.with_model(copy.deepcopy(checkpoint.model))
     teacher.model.eval().requires_grad_(False)
     items = _items(job)
+    if "heads" in options.gates:
+        check_heads_can_go(checkpoint.model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.training.seed)
         gates = LayerGates(encoder_layers(checkpoint.model), options.gates)
@@ -75,7 +80,9 @@ def prune_l0(job: Job, options: L0Options) -> Result:
         "heads": [int(mask.sum()) for mask in kept["heads"]],
         "widths": [int(mask.sum()) for mask in kept["neurons"]],
     }
-    return Result(checkpoint=checkpoint.with_model(model), facts=facts)
+    note = f"{sparsity:.1%} of the weights went; gates on {', '.join(options.gates)} come no nearer to {options.target_sparsity:.1%}"
+    notes = (note,) * (abs(sparsity - options.target_sparsity) > _NEAR)
+    return Result(checkpoint=checkpoint.with_model(model), notes=notes, facts=facts)
 
 
 class LayerGates(nn.Module):
@@ -84,7 +91,6 @@ class LayerGates(nn.Module):
     def __init__(self, layers: Sequence[Layer], kinds: Sequence[Kind]) -> None:
         super().__init__()
         self.layers = list(layers)
-        self.kinds = tuple(kinds)
         self.heads = nn.ModuleList([HardConcrete(layer.num_heads) for layer in layers] if "heads" in kinds else [])
         self.neurons = nn.ModuleList([HardConcrete(layer.width) for layer in layers] if "neurons" in kinds else [])
         self.whole = HardConcrete(len(layers)) if "layers" in kinds else None
@@ -203,9 +209,8 @@ class LayerGates(nn.Module):
                 pieces.append((float(values[head]), index, "heads", head[None], self.head_costs[index]))
         if self.neurons:
             values = self.neurons[index].open_probability()  # type: ignore[operator]
-            order, width = values.argsort(), len(values)
-            starts = [*range(0, max(width % multiple_of, 0), multiple_of), *range(width % multiple_of, width, multiple_of)]
-            for start, end in pairwise(starts):
+            order, spare = values.argsort(), len(values) % multiple_of
+            for start, end in pairwise([*[0] * bool(spare), *range(spare, len(values), multiple_of)]):
                 members = order[start:end]
                 pieces.append((float(values[members].mean()), index, "neurons", members, len(members) * self.neuron_costs[index]))
         return pieces
@@ -213,10 +218,7 @@ class LayerGates(nn.Module):
 
 def _mixer(gate: torch.Tensor) -> Any:
     def hook(_module: Any, inputs: tuple[Any, ...], options: dict[str, Any], output: Any) -> Any:
-        before = inputs[0] if inputs else options["hidden_states"]
-        after = output[0] if isinstance(output, tuple) else output
-        mixed = gate * after + (1 - gate) * before
-        return (mixed, *output[1:]) if isinstance(output, tuple) else mixed
+        return with_hidden(output, gate * layer_output(output) + (1 - gate) * layer_input(inputs, options))
 
     return hook
 

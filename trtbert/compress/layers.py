@@ -73,6 +73,21 @@ def encoder_layers(model: Any) -> list[Layer]:
     return [Layer(name, module, names, head_size) for name, module in model.named_modules() if is_layer(name)]
 
 
+def layer_input(inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """The hidden states [B,S,D] that a hook sees going into a layer."""
+    return inputs[0] if inputs else options["hidden_states"]
+
+
+def layer_output(output: Any) -> Any:
+    """The hidden states [B,S,D] of what a layer gives: alone, or first in a tuple, as the family has it."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def with_hidden(output: Any, hidden_BSD: Any) -> Any:
+    """What a layer gives, with other hidden states."""
+    return (hidden_BSD, *output[1:]) if isinstance(output, tuple) else hidden_BSD
+
+
 def activation(model: Any) -> Any:
     """The function between `up` and `down`."""
     return ACT2FN[getattr(model.config, "hidden_act", None) or model.config.activation]

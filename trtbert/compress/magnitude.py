@@ -1,17 +1,16 @@
 """Method `magnitude`: set the smallest weights to zero, anywhere or two of every four (Gordon, Duh and Andrews, 2020)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from trtbert.compress.batches import collate, encode_examples
+from trtbert.compress.batches import encode_examples
+from trtbert.compress.finetune import train_on_labels
 from trtbert.compress.layers import encoder_layers
 from trtbert.compress.method import Job, Options, Result
-from trtbert.compress.objectives import task_losses
-from trtbert.compress.training import train
 from trtbert.errors import InputError
 
 Pattern = Literal["unstructured", "2:4"]
@@ -54,9 +53,12 @@ def prune_magnitude(job: Job, options: MagnitudeOptions) -> Result:
     masks = {name: _mask(name, weight.detach(), options) for name, weight in weights.items()}
     _apply(weights, masks)
     if options.finetune:
-        _finetune(job, lambda _step: _apply(weights, masks))
+        items = encode_examples(checkpoint, job.labelled, max_length=job.training.max_length)
+        train_on_labels(job, items, name="magnitude", what="training what is left", after_step=lambda _step: _apply(weights, masks))
     zeros, total = (sum(counts) for counts in zip(*((int((w == 0).sum()), w.numel()) for w in weights.values()), strict=True))
-    facts = {"sparsity": round(zeros / total, 4), "weights": total, "matrices": len(weights)}
+    facts: dict[str, Any] = {"sparsity": round(zeros / total, 4), "weights": total, "matrices": len(weights)}
+    if options.pattern == "2:4":
+        facts["is_2_4"] = all(is_2_4(weight) for weight in weights.values())
     return Result(checkpoint=checkpoint, notes=(_NOTES[options.pattern],), facts=facts)
 
 
@@ -104,18 +106,3 @@ def _mask(name: str, weight: torch.Tensor, options: MagnitudeOptions) -> torch.T
 def _apply(weights: Mapping[str, nn.Parameter], masks: Masks) -> None:
     for name, weight in weights.items():
         weight.masked_fill_(~masks[name].to(weight.device), 0)
-
-
-def _finetune(job: Job, after_step: Callable[[int], None]) -> None:
-    checkpoint, evaluate = job.checkpoint, job.evaluate
-    train(
-        checkpoint.model,
-        lambda batch, _step: task_losses(checkpoint, batch).mean(),
-        encode_examples(checkpoint, job.labelled, max_length=job.training.max_length),
-        job.training,
-        collate=lambda members: collate(checkpoint, members),
-        evaluate=None if evaluate is None else lambda: evaluate(checkpoint.model),
-        after_step=after_step,
-        state=None if job.state is None else job.state / "magnitude",
-        on_step=lambda done, total, _loss: job.on_step("training what is left", done, total),
-    )

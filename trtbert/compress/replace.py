@@ -16,7 +16,7 @@ from torch import nn
 from trtbert.checkpoint.read import Checkpoint
 from trtbert.compress.attention import banded_model, grouped_model
 from trtbert.compress.batches import collate, encode_examples
-from trtbert.compress.layers import Layer, encoder_layers
+from trtbert.compress.layers import Layer, encoder_layers, layer_output, with_hidden
 from trtbert.compress.method import Job, Options, Result
 from trtbert.compress.objectives import task_losses
 from trtbert.compress.slicing import keep_layers
@@ -148,7 +148,7 @@ class _Module:
         if share < 1:
             result: Any = hidden_BSD
             for original in self._originals:
-                result = original(_hidden(result), *args, **options)
+                result = original(layer_output(result), *args, **options)
             outputs.append((1 - share, result))
         if share > 0:
             outputs.append((share, self._successor(hidden_BSD, *args, **options)))
@@ -156,16 +156,11 @@ class _Module:
         self._is_tuple = isinstance(last, tuple)
         if len(outputs) == 1:
             return last
-        total = sum(weight * _hidden(output) for weight, output in outputs)
-        return (total, *last[1:]) if self._is_tuple else total
+        return with_hidden(last, sum(weight * layer_output(output) for weight, output in outputs))
 
     def hand_on(self, hidden_BSD: torch.Tensor, *_args: Any, **_options: Any) -> Any:
         """The other layers of the module, in the form that the family's layers give."""
         return (hidden_BSD,) if self._is_tuple else hidden_BSD
-
-
-def _hidden(output: Any) -> Any:
-    return output[0] if isinstance(output, tuple) else output
 
 
 def _train(job: Job, options: ReplaceOptions, layers: Sequence[Layer], successors: nn.ModuleList) -> History:

@@ -13,7 +13,7 @@ import torch
 from trtbert.checkpoint.read import Checkpoint
 from trtbert.compress.batches import Item, batches
 from trtbert.compress.gates import gated
-from trtbert.compress.layers import Layer, encoder_layers
+from trtbert.compress.layers import Layer, encoder_layers, layer_input
 from trtbert.errors import UnsupportedError
 
 _BATCH_SIZE = 32
@@ -103,7 +103,7 @@ def _recorded(layer: Layer, kind: str) -> Iterator[dict[str, torch.Tensor]]:
     linear, source = (layer.out, layer.module) if kind == "heads" else (layer.down, layer.up)
 
     def keep_residual(_module: Any, inputs: tuple[torch.Tensor, ...], options: dict[str, torch.Tensor]) -> None:
-        record["residual"] = inputs[0] if inputs else options["hidden_states"]
+        record["residual"] = layer_input(inputs, options)
 
     def keep_input(_module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
         record["input"] = inputs[0]

@@ -26,8 +26,10 @@ def slice_model(model: Any, task: Task, *, heads: Kept | None = None, neurons: K
     A neuron whose row of weights is zero is a constant, act(bias), and a head whose rows of V are zero the constant bias of V: what
     they add to the next bias is kept. InputError where a layer would lose everything.
     """
-    state, config = _copied(model), copy.deepcopy(model.config)
+    state, config = copied_state(model), copy.deepcopy(model.config)
     layers = encoder_layers(model)
+    if heads is not None:
+        check_heads_can_go(model)
     with torch.no_grad():
         for index, layer in enumerate(layers):
             if heads is not None:
@@ -48,20 +50,20 @@ def keep_layers(model: Any, task: Task, kept: Sequence[int]) -> Any:
         raise InputError(f"Layers to keep must ascend from 0 to {num_layers - 1}, one or more of them, got {list(kept)}.")
     if config.model_type == "albert":
         config.num_hidden_layers = len(kept)
-        return load_model(config, task, _copied(model))
+        return load_model(config, task, copied_state(model))
     if config.model_type == "modernbert":
         raise UnsupportedError("In modernbert the number of a layer decides whether it sees the whole text; its layers cannot be removed.")
     numbers = {old: new for new, old in enumerate(kept)}
     removed = _removed_heads(config)
     config.pruned_heads = {numbers[layer]: heads for layer, heads in removed.items() if layer in numbers}
     config.num_hidden_layers = len(kept)
-    return load_model(config, task, _renumbered(_copied(model), numbers))
+    return load_model(config, task, _renumbered(copied_state(model), numbers))
 
 
 _NUMBER = re.compile(r"(?P<before>(?:^|\.)layer\.)(?P<number>\d+)(?P<after>\.)")
 
 
-def _copied(model: Any) -> State:
+def copied_state(model: Any) -> State:
     """What is loaded takes the tensors as they are: without copies, training one model would change the other."""
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
@@ -77,12 +79,17 @@ def _renumbered(state: Mapping[str, torch.Tensor], numbers: Mapping[int, int]) -
     return result
 
 
+def check_heads_can_go(model: Any) -> None:
+    """UnsupportedError where queries share heads of keys and values."""
+    for index, layer in enumerate(encoder_layers(model)):
+        if layer.key.out_features != layer.query.out_features:
+            raise UnsupportedError(
+                f"The queries of layer {index} share heads of keys and values, so its heads cannot be removed; remove heads first, and "
+                "share those that are left."
+            )
+
+
 def _slice_heads(state: State, config: Any, index: int, layer: Layer, kept: Sequence[int]) -> None:
-    if layer.key.out_features != layer.query.out_features:
-        raise UnsupportedError(
-            f"The queries of layer {index} share heads of keys and values, so its heads cannot be removed; remove heads first, and share "
-            "those that are left."
-        )
     _check(kept, layer.num_heads, f"heads of layer {index}")
     size = layer.head_size
     rows = torch.cat([torch.arange(head * size, (head + 1) * size) for head in kept])

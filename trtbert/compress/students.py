@@ -12,6 +12,7 @@ from trtbert.checkpoint.students.embeddings import character_table
 from trtbert.checkpoint.students.models import Student
 from trtbert.compress.method import Job, Options, Result
 from trtbert.compress.students_training import Distiller, Loss, Schedule, run_stages
+from trtbert.compress.teachers import check_same_task
 from trtbert.errors import InputError, UnsupportedError
 from trtbert.tasks import Task
 
@@ -67,6 +68,7 @@ def student(job: Job, options: StudentOptions) -> Result:
     """
     teacher = job.teacher or job.checkpoint
     check(job.checkpoint, teacher, options)
+    teacher.model.eval().requires_grad_(False)
     model = build(job.checkpoint, teacher, options, seed=job.training.seed)
     distiller = Distiller(
         checkpoint=job.checkpoint.with_model(model),
@@ -89,15 +91,9 @@ def check(checkpoint: Checkpoint, teacher: Checkpoint, options: StudentOptions) 
         raise UnsupportedError(f"A {options.kind} student has no head for {task}; it has for {', '.join(_TASKS[options.kind])}.")
     if isinstance(config, StudentConfig):
         raise InputError("The teacher is a student itself, of which no states can be learned. Give the transformer with --teacher.")
-    if teacher.task != task or teacher.labels != checkpoint.labels:
-        raise InputError(
-            f"The teacher must answer as the model does, {task} with the labels {', '.join(checkpoint.labels)[:200]}; it is one for "
-            f"{teacher.task} with {', '.join(teacher.labels)[:200]}. Give a teacher that was trained for this task."
-        )
-    if teacher.tokenizer.fast.get_vocab() != checkpoint.tokenizer.fast.get_vocab():
-        raise InputError(
-            "The teacher has another vocabulary than the model, so they read different tokens. Give the teacher itself as MODEL."
-        )
+    if teacher.task != task:
+        raise InputError(f"The teacher is one for {teacher.task}, and the model one for {task}. Give a teacher that was trained for it.")
+    check_same_task(checkpoint, teacher)
     problem = config.problem_type
     if options.loss == "kl" and (task == "sentence-similarity" or problem in ("regression", "multi_label_classification")):
         raise InputError(

@@ -84,7 +84,7 @@ class Distiller:
         device = batch.mask.device
         inputs = {name: tensor.to(device) for name, tensor in collate(self.teacher, batch.items).inputs.items()}
         with torch.no_grad():
-            return self.teacher.model.to(device).eval()(**inputs, **options)
+            return self.teacher.model(**inputs, **options)
 
     def _answers(self, checkpoint: Checkpoint, outputs: Any, batch: Batch) -> torch.Tensor:
         """[A,L]: of each text; of each word of tagged texts, where only its first token counts: the others have no label."""
@@ -132,6 +132,7 @@ def run_stage(job: Job, distiller: Distiller, parts: Parts, stage: Stage, items:
         items,
         job.training,
         collate=lambda members: collate(distiller.checkpoint, members),
+        frozen=[distiller.teacher.model],
         evaluate=None if evaluate is None or is_representation else lambda: evaluate(student),
         state=None if job.state is None else job.state / name.replace(" ", "-"),
         on_step=lambda done, total, _loss: job.on_step(f"{name}, {stage.loss}", done, total),

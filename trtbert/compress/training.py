@@ -69,27 +69,20 @@ def train(
     run = _Run(module, loss, items, config, collate, groups, state)
     for other in frozen:
         other.to(run.accelerator.device)
-    history = run.history
-    per_epoch = math.ceil(len(items) / config.batch_size)
-    total = run.total
     module.train()
-    for step in range(run.step, total):
+    for step in range(run.step, run.total):
         torch.manual_seed(_seed(config.seed, step, run.rank))
         value = run.update(step)
         after_step(step)
-        history.losses.append(value)
-        on_step(step + 1, total, value)
-        is_end = (step + 1) % per_epoch == 0 or step + 1 == total
-        is_over = evaluate is not None and is_end and run.judge(evaluate, config.patience)
-        if is_over or is_end or (step + 1) % config.save_every == 0:
-            run.save(step + 1, is_over=is_over)
-        if is_over:
+        run.history.losses.append(value)
+        on_step(step + 1, run.total, value)
+        if run.is_over_after(step, evaluate):
             break
     run.finish()
     for trained in (module, *frozen):
         trained.to("cpu")
     module.eval()
-    return history
+    return run.history
 
 
 def num_steps(num_items: int, config: TrainingConfig) -> int:
@@ -112,7 +105,7 @@ class _Run:
         state: Path | None,
     ) -> None:
         self.module, self.items, self.config, self.collate, self.state = module, items, config, collate, state
-        self.total = num_steps(len(items), config)
+        self.total, self._per_epoch = num_steps(len(items), config), math.ceil(len(items) / config.batch_size)
         grouped = {id(parameter) for group in groups for parameter in group["params"]}
         rest = [p for p in module.parameters() if p.requires_grad and id(p) not in grouped]
         all_groups = [*({"params": rest} for _ in range(bool(rest))), *groups]
@@ -137,10 +130,6 @@ class _Run:
             raise InputError(f"A batch of {len(members)} examples cannot be shared by {self.num_processes} processes; enlarge batch_size.")
         batch = _moved(self.collate(own), self.accelerator.device)
         self.optimizer.zero_grad(set_to_none=True)
-        if batch is None:
-            raise InputError(
-                f"A batch of {len(members)} examples is too small for {self.num_processes} processes; set a larger batch_size."
-            )
         share = len(own) / len(members)
         loss = self.wrapped(batch, step)
         self.accelerator.backward(loss * share * self.num_processes)
@@ -158,13 +147,20 @@ class _Run:
         return value
 
     def _members(self, step: int) -> list[Item]:
-        per_epoch = math.ceil(len(self.items) / self.config.batch_size)
-        epoch, index = divmod(step, per_epoch)
+        epoch, index = divmod(step, self._per_epoch)
         if epoch != self._epoch:
             self._epoch, self._batches = epoch, _order(self.items, self.config.batch_size, _seed(self.config.seed, epoch, 0))
         return [self.items[i] for i in self._batches[index]]
 
-    def judge(self, evaluate: Callable[[], float], patience: int) -> bool:
+    def is_over_after(self, step: int, evaluate: Callable[[], float] | None) -> bool:
+        """At the end of an epoch score the module, and save where it is time to; whether to stop."""
+        is_end = (step + 1) % self._per_epoch == 0 or step + 1 == self.total
+        is_over = evaluate is not None and is_end and self._judge(evaluate)
+        if is_end or (step + 1) % self.config.save_every == 0:
+            self._save(step + 1, is_over=is_over)
+        return is_over
+
+    def _judge(self, evaluate: Callable[[], float]) -> bool:
         """Score the module, keep it where it is the best so far; whether to stop."""
         self.module.eval()
         with torch.no_grad():
@@ -176,14 +172,14 @@ class _Run:
             self._keep_best()
         else:
             self.num_worse += 1
-        return self.num_worse >= patience
+        return self.num_worse >= self.config.patience
 
     def finish(self) -> None:
         """Put the best weights back, and remove nothing: the caller owns the folder."""
         if self.history.scores:
             self._restore_best()
 
-    def save(self, step: int, *, is_over: bool) -> None:
+    def _save(self, step: int, *, is_over: bool) -> None:
         if self.state is None or self.rank:
             return
         tensors = {f"module/{name}": p.detach() for name, p in self._trained().items()}
@@ -249,6 +245,7 @@ class _Run:
         with torch.no_grad():
             for name, parameter in self._trained().items():
                 parameter.copy_(tensors[name])
+        self.accelerator.wait_for_everyone()  # before the file may go
 
 
 class _Step(nn.Module):
