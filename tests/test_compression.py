@@ -252,3 +252,10 @@ def test_other_tasks(task: str, tmp_path: Path) -> None:
     step = {"method": "finetune", "training": TRAINING | {"epochs": 20, "learning_rate": 3e-3}}
     done = compress(model, tmp_path / "tuned", config(step, task=named, data=data))
     assert done.facts["steps"][0]["last_loss"] < 0.2
+
+
+def test_help_names_the_methods(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["compress", "--help"])
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown and method.summary in shown for name, method in METHODS.items())

@@ -176,7 +176,7 @@ def _add_compress(commands: Any) -> argparse.ArgumentParser:
     command.add_argument("model", type=_not_empty, help="Hugging Face folder")
     command.add_argument("-o", "--output", type=_path, required=True, metavar="DIR", help="model folder to write")
     how = command.add_mutually_exclusive_group(required=True)
-    how.add_argument("--method", metavar="NAME", help="one of those in the documentation, or: trtbert compress --method help")
+    how.add_argument("--method", metavar="NAME", help="one of those below")
     how.add_argument("--recipe", type=_path, metavar="FILE.toml", help="steps as [[step]] tables, and what they share")
     how.add_argument("--search", action="store_true", help="find the smallest model within --max-drop and --target-latency")
     command.add_argument("--task", choices=["auto", *TASKS], help="default: what the checkpoint says")
@@ -192,26 +192,24 @@ def _add_compress(commands: Any) -> argparse.ArgumentParser:
 
 
 def _add_method(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
-    """The flags of the method that `arguments` name: each has its own."""
+    """The flags of the search, or of the method that `arguments` name: each has its own."""
     from trtbert.compress import METHODS
 
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--method")
     finder.add_argument("--search", action="store_true")
-    if finder.parse_known_args(list(arguments))[0].search:
+    found = finder.parse_known_args(list(arguments))[0]
+    methods = "\n".join(f"  {name:<12} {method.summary}" for name, method in METHODS.items())
+    command.epilog = f"methods:\n{methods}\n\n{command.epilog}"
+    if found.search:
         add_flags(command.add_argument_group("search"), SearchConfig)
+    elif found.method is not None:
+        if found.method not in METHODS:
+            raise ConfigError(f"There is no compression method {found.method!r}; choose one of:\n{methods}")
+        method = METHODS[found.method]
+        add_flags(command.add_argument_group(f"{found.method}: {method.summary}"), method.options)
+    if found.search or (found.method is not None and METHODS[found.method].is_trained):
         add_flags(command.add_argument_group("training"), TrainingConfig)
-        return
-    name = finder.parse_known_args(list(arguments))[0].method
-    if name is None:
-        return
-    if name not in METHODS:
-        lines = "\n".join(f"  {method:<12} {facts.summary}" for method, facts in METHODS.items())
-        raise ConfigError(f"There is no compression method {name!r}; choose one of:\n{lines}")
-    add_flags(command.add_argument_group(f"{name}: {METHODS[name].summary}"), METHODS[name].options)
-    if METHODS[name].is_trained:
-        own = METHODS[name].options.model_fields  # a --seed of both is one flag
-        add_flags(command.add_argument_group("training"), TrainingConfig, without=own)
 
 
 def _add_build(commands: Any) -> argparse.ArgumentParser:
