@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +21,9 @@ from trtbert.cli import main
 from trtbert.compress import METHODS
 from trtbert.compress.layers import encoder_layers
 from trtbert.compression import FACTS, compress
-from trtbert.config import CompressConfig
+from trtbert.config import CompileConfig, CompressConfig
 from trtbert.errors import ConfigError, InputError
+from trtbert.package import open_package
 from trtbert.pipeline import compile
 from trtbert.predictor import load
 
@@ -136,6 +138,43 @@ def test_a_recipe(model: Path, data: Path, tmp_path: Path, capsys: pytest.Captur
     assert "parameters" in printed and "macs" in printed and "->" in printed
 
 
+def test_a_recipe_that_compiles(model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"{'the ' * index}{example.text},{example.label[0]}\n" for index, example in enumerate(classified(30))]
+    data.write_text("text,label\n" + "".join(rows), encoding="utf-8")
+    recipe, small, package = tmp_path / "recipe.toml", tmp_path / "small", tmp_path / "small.package"
+    recipe.write_text(
+        '[training]\nepochs = 1\nbatch_size = 8\n\n[[step]]\nmethod = "ffn"\n\n[[step]]\nmethod = "finetune"\n\n'
+        '[compile]\nprecision = "int8"\ncalibration_size = 16\n',
+        encoding="utf-8",
+    )
+    arguments = ["compress", str(model), "-o", str(small), "--recipe", str(recipe), "--data", str(data), "--batch-size", "5"]
+    package.mkdir()
+    (package / "mine.txt").write_text("", encoding="utf-8")
+    assert main(arguments) == 2
+    assert f"{package} exists already" in capsys.readouterr().err and not small.exists()
+    shutil.rmtree(package)
+    assert main(arguments) == 0
+    assert f"wrote {package}" in capsys.readouterr().out
+    quantization = open_package(package).manifest.quantization
+    assert quantization is not None and Path(quantization.texts).name == data.name
+    steps = json.loads((small / FACTS).read_text(encoding="utf-8"))["steps"]
+    assert steps[1]["training"]["batch_size"] == 5 and steps[1]["training"]["epochs"] == 1
+
+
+def test_what_cannot_be_compiled_is_still_compressed(model: Path, data: Path, tmp_path: Path) -> None:
+    how = CompileConfig(max_drop=0, precision="int8", eval_data=tmp_path / "nothing.csv")
+    with pytest.raises(InputError, match=r"The compressed model itself is in .*small"):
+        compress(model, tmp_path / "small", config({"method": "ffn"}, data=data, compile=how))
+    assert (tmp_path / "small" / FACTS).is_file() and not (tmp_path / "small.package").exists()
+
+
+@pytest.mark.parametrize("content", ["step = 1", '[[step]]\nmethod = "ffn"\ntraining = 1', 'compile = 1\n[[step]]\nmethod = "ffn"'])
+def test_a_recipe_that_is_none(content: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "recipe.toml").write_text(content, encoding="utf-8")
+    assert main(["compress", str(model), "-o", str(tmp_path / "small"), "--recipe", str(tmp_path / "recipe.toml")]) == 2
+    assert "must hold one or more [[step]] tables" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_has_its_own_flags(method: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -216,16 +255,19 @@ def test_labels_without_an_example(model: Path, tmp_path: Path) -> None:
 
 
 def test_numbers(tmp_path: Path) -> None:
-    """Regression: the length of a text is learnt; there is no metric for it."""
+    """Regression: the length of a text is learnt; what counts is the order of the texts."""
     options = {"problem_type": "regression", "id2label": {0: "length"}, "label2id": {"length": 0}}
     model = make_checkpoint(tmp_path / "model", "bert", task="text-classification", **options)
     rows = "".join(f"red{' cat' * (index % 5)},{(index % 5) / 4}\n" for index in range(40))
     (tmp_path / "data.csv").write_text("text,score\n" + rows, encoding="utf-8")
     step = {"method": "finetune", "training": TRAINING | {"epochs": 30, "learning_rate": 3e-3}}
-    done = compress(model, tmp_path / "tuned", config(step, data=tmp_path / "data.csv"))
-    assert done.facts["steps"][0]["last_loss"] < 0.05
-    with pytest.raises(InputError, match="There is no metric for a model that gives numbers; leave --eval-data out"):
-        compress(model, tmp_path / "x", config(step, data=tmp_path / "data.csv", eval_data=tmp_path / "data.csv"))
+    done = compress(model, tmp_path / "tuned", config(step, data=tmp_path / "data.csv", eval_data=tmp_path / "data.csv"))
+    assert done.facts["steps"][0]["last_loss"] < 0.05 and done.facts["after"]["spearman"] > 90
+    how = CompileConfig(precision="int8", eval_data=tmp_path / "data.csv", max_drop=5.0)
+    quantization = compile(tmp_path / "tuned", tmp_path / "package", how).manifest.quantization
+    assert quantization is not None and quantization.budget is not None and quantization.budget.metric == "spearman"
+    with pytest.raises(ConfigError, match="numbers have spearman"):
+        compress(model, tmp_path / "x", config(step, data=tmp_path / "data.csv", eval_data=tmp_path / "data.csv", metric="accuracy"))
 
 
 @pytest.mark.parametrize("task", ["question-answering", "sentence-similarity", "text-ranking", "several labels"])

@@ -233,7 +233,7 @@ def test_ranking_with_several_scores(made: Callable[..., Made]) -> None:
 @pytest.mark.parametrize(
     ("task", "metric", "message"),
     [
-        ("text-classification", "squad-f1", r"'squad-f1' is not one for text-classification, which has accuracy, macro-f1\."),
+        ("text-classification", "squad-f1", r"'squad-f1' is not one for text-classification, which has accuracy, macro-f1, spearman\."),
         ("fill-mask", "accuracy", r"'accuracy' is not one for fill-mask, which has none\."),
     ],
 )

@@ -65,8 +65,9 @@ def _metric_and_examples(facts: ModelFacts, config: CompileConfig) -> tuple[Metr
         raise ConfigError(f"--metric {config.metric} needs labelled examples; give them with --eval-data FILE.")
     if path is None or config.metric == FIDELITY or path.suffix.lower() == ".txt" or not allowed:
         return FIDELITY, []
+    is_number = facts.task == "text-classification" and facts.activation == "none"
     try:
-        examples = read_examples(path, facts.task, labels=facts.labels, column=config.text_column)
+        examples = read_examples(path, facts.task, labels=facts.labels, column=config.text_column, is_number=is_number)
     except InputError as error:
         raise InputError(f"{error} Where there are no labels: --metric fidelity.") from error
     return metric_for(facts.task, examples) if config.metric == "auto" else config.metric, examples

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
@@ -177,7 +177,9 @@ def _add_compress(commands: Any) -> argparse.ArgumentParser:
     command.add_argument("-o", "--output", type=_path, required=True, metavar="DIR", help="model folder to write")
     how = command.add_mutually_exclusive_group(required=True)
     how.add_argument("--method", metavar="NAME", help="one of those below")
-    how.add_argument("--recipe", type=_path, metavar="FILE.toml", help="steps as [[step]] tables, and what they share")
+    how.add_argument(
+        "--recipe", type=_path, metavar="FILE.toml", help="steps as [[step]] tables, what they share, and how to compile the result"
+    )
     how.add_argument("--search", action="store_true", help="find the smallest model within --max-drop and --target-latency")
     command.add_argument("--task", choices=["auto", *TASKS], help="default: what the checkpoint says")
     command.add_argument("--data", type=_path, metavar="FILE", help="labelled examples; a .txt file holds texts without labels")
@@ -198,6 +200,7 @@ def _add_method(command: argparse.ArgumentParser, arguments: Sequence[str]) -> N
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--method")
     finder.add_argument("--search", action="store_true")
+    finder.add_argument("--recipe")
     found = finder.parse_known_args(list(arguments))[0]
     methods = "\n".join(f"  {name:<12} {method.summary}" for name, method in METHODS.items())
     command.epilog = f"methods:\n{methods}\n\n{command.epilog}"
@@ -208,7 +211,7 @@ def _add_method(command: argparse.ArgumentParser, arguments: Sequence[str]) -> N
             raise ConfigError(f"There is no compression method {found.method!r}; choose one of:\n{methods}")
         method = METHODS[found.method]
         add_flags(command.add_argument_group(f"{found.method}: {method.summary}"), method.options)
-    if found.search or (found.method is not None and METHODS[found.method].is_trained):
+    if found.search or found.recipe is not None or (found.method is not None and METHODS[found.method].is_trained):
         add_flags(command.add_argument_group("training"), TrainingConfig)
 
 
@@ -303,10 +306,12 @@ def _compress(parsed: argparse.Namespace) -> None:
 
             done = compress(parsed.model, parsed.output, _compress_config(parsed), **shown)
     _print(compression_lines(done.path, done.facts))
+    if done.package is not None:
+        _print_package(done.package)
 
 
 def _compress_config(parsed: argparse.Namespace) -> CompressConfig:
-    options: dict[str, Any] = {} if parsed.recipe is None else _read_recipe(parsed.recipe)
+    options: dict[str, Any] = {} if parsed.recipe is None else _read_recipe(parsed.recipe, given(parsed, TrainingConfig))
     options |= {name: value for name, value in given(parsed, CompressConfig).items() if name != "steps"}
     if parsed.method is not None:
         from trtbert.compress import METHODS
@@ -317,13 +322,17 @@ def _compress_config(parsed: argparse.Namespace) -> CompressConfig:
     return config_from_mapping(options, CompressConfig)
 
 
-def _read_recipe(path: Path) -> dict[str, Any]:
-    """The fields of CompressConfig; steps are [[step]] tables, and a [training] table holds for every step that names no other value."""
+def _read_recipe(path: Path, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of CompressConfig. Steps are [[step]] tables; what [training] and then the `flags` say holds for every step that says
+    nothing else, and [compile] is what the result is compiled with."""
     content = _read_toml(path)
-    steps, training = content.pop("step", []), content.pop("training", {})
-    if not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps) or not isinstance(training, dict):
-        raise ConfigError(f"{path} must hold one or more [[step]] tables, each with a method, and may hold a [training] table.")
-    return content | {"steps": [step | {"training": training | step.get("training", {})} for step in steps]}
+    steps, training, compiled = content.pop("step", []), content.pop("training", {}), content.get("compile", {})
+    is_list = isinstance(steps, list) and bool(steps) and all(isinstance(step, dict) for step in steps)
+    if not is_list or not all(isinstance(table, dict) for table in (training, compiled, *(step.get("training", {}) for step in steps))):
+        raise ConfigError(
+            f"{path} must hold one or more [[step]] tables, each with a method, and may hold a [training] and a [compile] table."
+        )
+    return content | {"steps": [step | {"training": {**training, **flags, **step.get("training", {})}} for step in steps]}
 
 
 def _compile_config(parsed: argparse.Namespace) -> CompileConfig:

@@ -23,8 +23,10 @@ from trtbert.compress.macs import count_macs, count_parameters
 from trtbert.compress.method import Job, Options
 from trtbert.config import CompressConfig, StepConfig, config_from_mapping
 from trtbert.data import Example, Text, read_examples, read_labels, read_texts
-from trtbert.errors import ConfigError, InputError
+from trtbert.errors import ConfigError, InputError, TrtbertError
 from trtbert.evaluation import evaluate, metric_for
+from trtbert.package import Package, check_package_output
+from trtbert.pipeline import compile
 from trtbert.predictor.encoder import Encoder
 from trtbert.version import __version__
 
@@ -42,6 +44,8 @@ class Compressed:
     path: Path
     facts: dict[str, Any]
     """The content of compression.json."""
+    package: Package | None = None
+    """What it was compiled into, if it was."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,12 +65,17 @@ def compress(
     on_stage: Callable[[str], None] = lambda _stage: None,
     on_progress: Progress = lambda _what, _done, _total: None,
 ) -> Compressed:
-    """Run the steps of `config` one after the other and write the result into the new folder `output`.
+    """Run the steps of `config` one after the other and write the result into the new folder `output`; compile it into
+    `output`.package where `config` says how.
 
     A run that was killed is gone on with by the same call: what it saved is in `.NAME.training` beside the output. Raises a TrtbertError,
-    and writes no output, where the model, the data or an option cannot be used, or training fails.
+    and writes no output, where the model, the data or an option cannot be used, or training fails; where only compiling fails the model
+    is there.
     """
     output = Path(output)
+    package = output.with_name(f"{output.name}.package")
+    if config.compile is not None:
+        check_package_output(package, force)
     options = [method_options(step) for step in config.steps]  # all of them, before any work
     with quiet(), _folder(output, force) as folder:
         on_stage("reading")
@@ -81,9 +90,25 @@ def compress(
             write_checkpoint(checkpoint, folder)
             facts = _facts(config, before, run.describe(checkpoint), steps)
             (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    if _is_main():
-        shutil.rmtree(state)
-    return Compressed(path=output, facts=facts)
+    if not _is_main():
+        return Compressed(path=output, facts=facts)
+    shutil.rmtree(state)
+    if config.compile is None:
+        return Compressed(path=output, facts=facts)
+    return Compressed(path=output, facts=facts, package=_compile(output, package, config, force, on_stage, on_progress))
+
+
+def _compile(
+    model: Path, package: Path, config: CompressConfig, force: bool, on_stage: Callable[[str], None], on_progress: Progress
+) -> Package:
+    chosen = config.compile
+    assert chosen is not None
+    if chosen.precision == "int8" and chosen.calibration_data is None and chosen.calibration_cache is None and config.data is not None:
+        chosen = chosen.model_copy(update={"calibration_data": config.data, "text_column": config.text_column})
+    try:
+        return compile(model, package, chosen, force=force, on_stage=on_stage, on_progress=on_progress)
+    except TrtbertError as error:
+        raise type(error)(f"{error}\nThe compressed model itself is in {model}: compile it by itself (trtbert compile {model}).") from error
 
 
 def _is_main() -> bool:
@@ -172,15 +197,15 @@ def _read(folder: Path, config: CompressConfig) -> tuple[Checkpoint, _Data]:
     is_labelled = config.data is not None and config.data.suffix.lower() != ".txt"
     checkpoint = _read_model(folder, config, is_labelled)
     is_number = checkpoint.task == "text-classification" and is_regression(checkpoint.model.config)
-    if is_number and config.eval_data is not None:
-        raise InputError("There is no metric for a model that gives numbers; leave --eval-data out.")
-    labels, column = checkpoint.labels, config.text_column
-    labelled = []
-    if config.data is not None and is_labelled:
-        labelled = read_examples(config.data, checkpoint.task, labels=labels, column=column, is_number=is_number)
+    column = config.text_column
+
+    def examples(path: Path) -> list[Example]:
+        return read_examples(path, checkpoint.task, labels=checkpoint.labels, column=column, is_number=is_number)
+
+    labelled = examples(config.data) if config.data is not None and is_labelled else []
     plain = config.texts or (config.data if not is_labelled else None)
     texts = list(read_texts(plain, column=column)) if plain is not None else []
-    held_back = [] if config.eval_data is None else read_examples(config.eval_data, checkpoint.task, labels=labels, column=column)
+    held_back = [] if config.eval_data is None else examples(config.eval_data)
     metric = None if not held_back else metric_for(checkpoint.task, held_back) if config.metric == "auto" else config.metric
     return checkpoint, _Data(labelled=labelled, texts=texts, held_back=held_back, metric=metric)
 

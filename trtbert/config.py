@@ -152,6 +152,9 @@ class CompressConfig(BaseModel):
     eval_data: Path | None = None
     """Labelled examples held back: training keeps the epoch that is best on them, and the result is scored."""
     metric: Literal[Metric, "auto"] = "auto"
+    compile: CompileConfig | None = None
+    """How the result is compiled, into the package folder OUT.package; None: it is not. INT8 is calibrated on `data` where nothing else is
+    named."""
 
 
 class SearchConfig(BaseModel):

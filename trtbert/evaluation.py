@@ -46,6 +46,8 @@ def evaluate(encoder: Encoder, examples: Sequence[Example], metric: str) -> floa
     task = encoder.facts.task
     if metric not in (allowed := metrics.METRICS.get(task, ())):
         raise ConfigError(f"The metric {metric!r} is not one for {task}, which has {', '.join(allowed) or 'none'}.")
+    if task == "text-classification" and _are_numbers(examples) != (metric == "spearman"):
+        raise ConfigError(f"The metric {metric!r} is not one for these examples: numbers have spearman, and labels have the others.")
     gold: list[Any] = [example.label for example in examples]
     predicted = _predictions(encoder, examples, metric)
     if task == "token-classification" and metric == "accuracy":
@@ -56,7 +58,10 @@ def evaluate(encoder: Encoder, examples: Sequence[Example], metric: str) -> floa
 
 
 def metric_for(task: Task, examples: Sequence[Example]) -> Metric:
-    """The usual metric of a task that has any: for embeddings the accuracy where the examples are single texts with a class."""
+    """The usual metric of a task that has any: for embeddings the accuracy where the examples are single texts with a class, and for
+    a model that gives numbers their rank correlation."""
+    if task == "text-classification" and _are_numbers(examples):
+        return "spearman"
     is_classes = task == "sentence-similarity" and isinstance(examples[0].text, str)
     return "accuracy" if is_classes else metrics.METRICS[task][0]
 
@@ -72,6 +77,8 @@ def _predictions(encoder: Encoder, examples: Sequence[Example], metric: str) -> 
 
 def _choose_predictor(task: Task, examples: Sequence[Example], metric: str) -> _Predictor:
     """Whether a text may have several labels or none, and a question no answer, is seen from the examples."""
+    if metric == "spearman" and task == "text-classification":
+        return _numbers
     if task == "text-classification" and any(len(example.label) != 1 for example in examples):
         return _label_sets
     if task == "question-answering" and not all(example.label for example in examples):
@@ -79,6 +86,14 @@ def _choose_predictor(task: Task, examples: Sequence[Example], metric: str) -> _
     if task == "sentence-similarity" and metric == "accuracy":
         return _nearest_classes
     return _PREDICTORS[task]
+
+
+def _are_numbers(examples: Sequence[Example]) -> bool:
+    return not isinstance(examples[0].label, tuple)
+
+
+def _numbers(encoder: Encoder, examples: Sequence[Example]) -> list[Any]:
+    return [answer["score"] for answer in predict_labels(encoder, [example.text for example in examples])]
 
 
 def _best_labels(encoder: Encoder, examples: Sequence[Example]) -> list[Any]:

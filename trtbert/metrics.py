@@ -15,7 +15,7 @@ from trtbert.errors import InputError
 from trtbert.tasks import Task
 
 METRICS: dict[Task, tuple[Metric, ...]] = {
-    "text-classification": ("accuracy", "macro-f1"),
+    "text-classification": ("accuracy", "macro-f1", "spearman"),
     "token-classification": ("seqeval-f1", "accuracy"),
     "question-answering": ("squad-f1", "squad-em"),
     "sentence-similarity": ("spearman", "accuracy"),
@@ -23,7 +23,8 @@ METRICS: dict[Task, tuple[Metric, ...]] = {
 }
 """The metrics of each task that has any, the default first.
 
-The accuracy of token-classification is that of its tokens, that of sentence-similarity that of the nearest mean of a class.
+The accuracy of token-classification is that of its tokens, that of sentence-similarity that of the nearest mean of a class. The spearman of
+text-classification is for models that give numbers, which have no other.
 """
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)

@@ -34,7 +34,7 @@ def staged(output: Path, *, force: bool, is_replaceable: Callable[[Path], bool])
     """
     output = output.resolve()
     try:
-        _check_output(output, force, is_replaceable)
+        check_output(output, force, is_replaceable)
         _remove_stale(output)
     except OSError as error:
         raise InputError(f"{output} cannot be the output: {error.strerror}. Choose another output.") from error
@@ -42,7 +42,7 @@ def staged(output: Path, *, force: bool, is_replaceable: Callable[[Path], bool])
     try:
         with _signals_raise():
             yield folder
-            _check_output(output, force, is_replaceable)
+            check_output(output, force, is_replaceable)
             _rename_into_place(folder, output)
     except TrtbertError:
         raise
@@ -62,7 +62,8 @@ def _is_full(error: BaseException) -> bool:
     return _SAYS_FULL.search(str(error)) is not None or (error.__cause__ is not None and _is_full(error.__cause__))
 
 
-def _check_output(output: Path, force: bool, is_replaceable: Callable[[Path], bool]) -> None:
+def check_output(output: Path, force: bool, is_replaceable: Callable[[Path], bool]) -> None:
+    """Raise InputError for an output that cannot be written or must not be replaced; see `staged`."""
     if not output.name:
         raise InputError(f"{output} cannot be the output; give a folder name.")
     if not output.parent.is_dir():

@@ -21,6 +21,9 @@ from trtbert.errors import InputError
     [
         (12, 6, "every-other", [1, 3, 5, 7, 9, 11]),
         (6, 3, "every-other", [1, 3, 5]),
+        (12, 6, "distilbert", [0, 2, 4, 7, 9, 11]),
+        (6, 3, "distilbert", [0, 2, 5]),
+        (6, 1, "distilbert", [5]),
         (6, 4, "every-other", [0, 2, 3, 5]),
         (6, 6, "every-other", [0, 1, 2, 3, 4, 5]),
         (6, 2, "last", [4, 5]),

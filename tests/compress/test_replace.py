@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ import torch
 from tests.compress.models import classified, tiny
 from trtbert.checkpoint.quiet import quiet
 from trtbert.checkpoint.read import Checkpoint, read_checkpoint, write_checkpoint
+from trtbert.compress.attention import grouped_model
 from trtbert.compress.batches import collate, encode_texts
 from trtbert.compress.layers import encoder_layers
 from trtbert.compress.method import Job
+from trtbert.compress.objectives import embeddings
 from trtbert.compress.replace import ReplaceOptions, Switch, initial_layers, replace_layers, replaced, replacing_rate
 from trtbert.compress.slicing import keep_layers, slice_model
 from trtbert.config import TrainingConfig
@@ -192,3 +195,31 @@ def test_what_cannot_be_replaced(tmp_path: Path) -> None:
         replace_layers(Job(checkpoint=checkpoint, labelled=classified(8)), ReplaceOptions())
     with pytest.raises(InputError, match="replace trains on labelled examples of the task"):
         replace_layers(Job(checkpoint=checkpoint), ReplaceOptions(group=3))
+
+
+@pytest.mark.parametrize("mode", ["theseus", "blend"])
+def test_without_labels_the_answers_come_back(mode: str, tmp_path: Path) -> None:
+    """Shared keys and values cost much at first, of which training on texts alone recovers more than half."""
+    checkpoint = tiny(tmp_path, task="sentence-similarity", num_hidden_layers=3)
+    torch.manual_seed(0)
+    with torch.no_grad():  # attention of a random model is nearly even, and would cost nothing to replace
+        for layer in encoder_layers(checkpoint.model):
+            for linear in (layer.query, layer.key, layer.value):
+                linear.weight.normal_(std=0.4)
+    texts = [example.text for example in classified(40)]
+    batch = collate(checkpoint, encode_texts(checkpoint, texts))
+
+    @torch.no_grad()
+    def embedded(model: Any) -> torch.Tensor:
+        return torch.nn.functional.normalize(embeddings(checkpoint.head, model(**batch.inputs).last_hidden_state, batch.mask), dim=-1)
+
+    expected = embedded(checkpoint.model)
+    before = {name: tensor.clone() for name, tensor in checkpoint.model.state_dict().items()}
+    lost = 1 - (embedded(grouped_model(checkpoint.model, checkpoint.task, 1)) * expected).sum(-1).mean()
+    training = TrainingConfig(epochs=30, batch_size=16, learning_rate=1e-2)
+    with quiet():
+        job = Job(checkpoint=checkpoint, texts=texts, training=training)
+        found = replace_layers(job, ReplaceOptions(successor="gqa", mode=mode)).checkpoint
+    assert lost > 0.02
+    assert 1 - (embedded(found.model) * expected).sum(-1).mean() < 0.5 * lost
+    assert all(torch.equal(tensor, before[name]) for name, tensor in checkpoint.model.state_dict().items())

@@ -16,8 +16,8 @@ from trtbert.compress.batches import NO_LABEL, collate, encode_examples
 from trtbert.compress.macs import count_macs
 from trtbert.compress.method import Job, Result
 from trtbert.compress.students import StudentOptions, build, compressed, student
-from trtbert.compress.students_data import transfer_items, with_choice
 from trtbert.compress.students_training import Distiller, Stage, groups, plan, run_stage
+from trtbert.compress.transfer import transfer_items, with_choice
 from trtbert.config import TrainingConfig
 from trtbert.errors import InputError, UnsupportedError
 from trtbert.tasks import Task

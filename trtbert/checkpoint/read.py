@@ -3,13 +3,14 @@
 import inspect
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from trtbert.checkpoint import hf_config
+from trtbert.checkpoint.auxiliary import AuxiliaryHead, read_auxiliary, write_auxiliary
 from trtbert.checkpoint.heads import Step
 from trtbert.checkpoint.modules import MODULES, encoder_folder, max_seq_length
 from trtbert.checkpoint.new_head import with_new_head
@@ -46,6 +47,8 @@ class Checkpoint:
     """Tokens, special ones included."""
     sha256: str
     """Of the weights in the folder."""
+    auxiliary: Mapping[str, AuxiliaryHead] = field(default_factory=dict)
+    """Heads of other tasks on the same layers, by name."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -90,6 +93,7 @@ def read_checkpoint(
         head=head,
         max_length=max_length,
         sha256=sha256_of(weights.files),
+        auxiliary=read_auxiliary(inner),
     )
 
 
@@ -105,6 +109,7 @@ def write_checkpoint(checkpoint: Checkpoint, output: Path) -> None:
     if hasattr(model.config, "auto_map"):
         del model.config.auto_map
     model.save_pretrained(output / inner.relative_to(checkpoint.folder) if is_embedder else output, safe_serialization=True)
+    write_auxiliary(checkpoint.auxiliary, output)
     if checkpoint.tokenizer.is_changed:
         _write_tokenizer(checkpoint.tokenizer, output)
 

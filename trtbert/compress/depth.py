@@ -17,7 +17,7 @@ from trtbert.compress.prune import measured_items
 from trtbert.compress.slicing import keep_layers
 from trtbert.errors import InputError
 
-Strategy = Literal["every-other", "last", "first", "list", "search"]
+Strategy = Literal["every-other", "distilbert", "last", "first", "list", "search"]
 _BATCH_SIZE = 32
 
 
@@ -25,7 +25,8 @@ class DepthOptions(Options):
     num_layers: int | None = Field(default=None, ge=1)
     """Layers to keep; needed but for strategy list"""
     strategy: Strategy = "every-other"
-    """Which: evenly spaced with the last one, the last, the first, those of --layers, or those without which the outputs change most"""
+    """Which: evenly spaced up to the last one, or from the first to the last one as DistilBERT's; the last, the first, those of --layers,
+    or those without which the outputs change most"""
     layers: tuple[int, ...] = ()
     """Those that strategy list keeps, from 0"""
     layer_drop: float = Field(default=0.0, ge=0, lt=1)
@@ -59,11 +60,16 @@ def select_depth(job: Job, options: DepthOptions) -> Result:
 
 
 def choose_layers(total: int, count: int, strategy: str) -> list[int]:
-    """Of `total` layers the `count` first or last ones, or evenly spaced ones that end with the last: of 6 the layers 1, 3, 5."""
+    """Of `total` layers the `count` first or last ones, or evenly spaced ones that end with the last: of 6 the layers 1, 3, 5.
+
+    distilbert: evenly spaced ones that begin with the first and end with the last: of 12 the layers 0, 2, 4, 7, 9, 11.
+    """
     if strategy == "first":
         return list(range(count))
     if strategy == "last":
         return list(range(total - count, total))
+    if strategy == "distilbert" and count > 1:
+        return [round(index * (total - 1) / (count - 1)) for index in range(count)]
     return [total * (index + 1) // count - 1 for index in range(count)]
 
 

@@ -13,21 +13,18 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from trtbert.checkpoint.hub import find_model
-from trtbert.checkpoint.read import Checkpoint, read_checkpoint
+from trtbert.checkpoint.read import Checkpoint
 from trtbert.compress import losses
-from trtbert.compress.augment import augment
 from trtbert.compress.batches import NO_LABEL, Batch, Item, collate, encode_examples, encode_texts
 from trtbert.compress.capture import Captured, captured, scores
 from trtbert.compress.layers import Layer, encoder_layers
-from trtbert.compress.masked_words import augment_with_model
 from trtbert.compress.method import Job, Options, Result
+from trtbert.compress.new_texts import new_texts
 from trtbert.compress.objectives import embeddings, task_losses
 from trtbert.compress.teachers import check_same_task
 from trtbert.compress.training import History, train
 from trtbert.compress.word_masking import with_masked_words
 from trtbert.config import TrainingConfig
-from trtbert.data import Text
 from trtbert.errors import InputError, TrainingError, UnsupportedError
 
 LossName = Literal["hinton", "mse", "distilbert", "tinybert", "patient", "minilm", "hidden"]
@@ -273,7 +270,7 @@ _BESIDE: dict[str, _Objective] = {"distilbert": _distilbert, "patient": _patient
 
 
 def _items(job: Job, options: DistillOptions) -> list[Item]:
-    length, texts = job.training.max_length, [*job.texts, *_new_texts(job, options)]
+    length, texts = job.training.max_length, [*job.texts, *new_texts(job, num_tries=options.augment, model=options.augment_model)]
     items = encode_examples(job.checkpoint, job.labelled, max_length=length) if job.labelled else []
     if job.checkpoint.task == "sentence-similarity":  # each text has its own embedding
         texts = [part for text in texts for part in ([text] if isinstance(text, str) else text)]
@@ -281,19 +278,6 @@ def _items(job: Job, options: DistillOptions) -> list[Item]:
     if not items:
         raise InputError("distill needs texts to ask the teacher about: give labelled examples with --data, or texts with --texts.")
     return items
-
-
-def _new_texts(job: Job, options: DistillOptions) -> list[Text]:
-    if not options.augment:
-        return []
-    texts, seed = [*job.texts, *(example.text for example in job.labelled)], job.training.seed
-    if options.augment_model is not None:
-        guesser = read_checkpoint(find_model(options.augment_model), task="fill-mask")
-        return augment_with_model(texts, guesser, num_tries=options.augment, seed=seed)
-    mask = job.checkpoint.tokenizer.fast.mask_token
-    if mask is None:
-        raise UnsupportedError("The tokenizer has no mask token to put in the place of words. Give a model that guesses words instead.")
-    return augment(texts, num_tries=options.augment, mask=mask, seed=seed)
 
 
 def _check_pair(student: Checkpoint, teacher: Checkpoint, options: DistillOptions) -> None:

@@ -1,9 +1,11 @@
 """Method `finetune`: train a model on labelled examples of its task."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from trtbert.checkpoint.hf_config import is_regression
+from trtbert.compress.auxiliary import read_tasks, train_tasks
 from trtbert.compress.batches import Item, collate, encode_examples
 from trtbert.compress.method import Job, Options, Result
 from trtbert.compress.objectives import task_losses
@@ -15,7 +17,8 @@ _TRAINABLE: tuple[Task, ...] = ("text-classification", "token-classification", "
 
 
 class FinetuneOptions(Options):
-    """All there is to choose are the options of training."""
+    auxiliary: tuple[Path, ...] = ()
+    """Labelled texts of other tasks, a file each, that train the same layers; their heads are kept in the model, to teach students"""
 
 
 def finetune(job: Job, options: FinetuneOptions) -> Result:
@@ -30,6 +33,8 @@ def finetune(job: Job, options: FinetuneOptions) -> Result:
         )
     if not job.labelled:
         raise InputError("finetune needs labelled examples: give a .csv, .tsv, .jsonl or .conll file with --data.")
+    if options.auxiliary:
+        return _finetune_tasks(job, options)
     items = encode_examples(checkpoint, job.labelled, max_length=job.training.max_length)
     history = train_on_labels(job, items, name="finetune", what="training")
     notes = [f"{count} of {len(job.labelled)} examples could not be used"] if (count := len(job.labelled) - len(items)) else []
@@ -41,6 +46,13 @@ def finetune(job: Job, options: FinetuneOptions) -> Result:
         notes=tuple(notes),
         facts={"steps": len(history.losses), "last_loss": round(history.losses[-1], 6), "scores": history.scores},
     )
+
+
+def _finetune_tasks(job: Job, options: FinetuneOptions) -> Result:
+    tasks = read_tasks(job, options.auxiliary, job.checkpoint.auxiliary)
+    history = train_tasks(job, tasks, lambda batch: tasks.label_losses(batch).mean())
+    facts = {"steps": len(history.losses), "last_loss": round(history.losses[-1], 6), "scores": history.scores}
+    return Result(checkpoint=tasks.result(), facts=facts)
 
 
 def train_on_labels(

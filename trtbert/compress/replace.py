@@ -15,12 +15,14 @@ from torch import nn
 
 from trtbert.checkpoint.read import Checkpoint
 from trtbert.compress.attention import banded_model, grouped_model
-from trtbert.compress.batches import collate, encode_examples
+from trtbert.compress.batches import Batch, collate
+from trtbert.compress.distill import DistillOptions, answers_loss
 from trtbert.compress.layers import Layer, encoder_layers, layer_output, with_hidden
 from trtbert.compress.method import Job, Options, Result
 from trtbert.compress.objectives import task_losses
 from trtbert.compress.slicing import keep_layers
 from trtbert.compress.training import History, num_steps, train
+from trtbert.compress.transfer import labelled_items, transfer_items
 from trtbert.errors import InputError
 
 
@@ -46,14 +48,15 @@ class ReplaceOptions(Options):
 
 
 def replace_layers(job: Job, options: ReplaceOptions) -> Result:
-    """Train successors on `job.labelled` and give the model that has them in place of its layers.
+    """Train successors on `job.labelled` and give the model that has them in place of its layers; without labels they learn, on
+    `job.texts`, what the model answered with its own layers.
 
     Embeddings and the task's head stay as they are, bit for bit. Raises InputError for layers that do not divide into modules, or heads
-    into groups, or where there are no labels; UnsupportedError for a family or a model whose attention cannot be replaced.
+    into groups, or where there are no texts; UnsupportedError for a family or a model whose attention cannot be replaced.
     """
     checkpoint = job.checkpoint
-    if not job.labelled:
-        raise InputError("replace trains on labelled examples of the task: give them with --data.")
+    if not job.labelled and not job.texts:
+        raise InputError("replace trains on labelled examples of the task, or on texts: give them with --data, or with --texts.")
     smaller = _successor_model(checkpoint, options)
     layers = encoder_layers(checkpoint.model)
     successors = nn.ModuleList(layer.module for layer in encoder_layers(smaller))
@@ -165,15 +168,23 @@ class _Module:
 
 def _train(job: Job, options: ReplaceOptions, layers: Sequence[Layer], successors: nn.ModuleList) -> History:
     checkpoint = job.checkpoint
-    items = encode_examples(checkpoint, job.labelled, max_length=job.training.max_length)
+    items = labelled_items(checkpoint, job) or transfer_items(checkpoint, job)
     total = num_steps(len(items), job.training)
     switch = Switch(len(successors))
     trained = nn.ModuleDict({"successors": successors})
 
-    def loss(batch: Any, step: int) -> torch.Tensor:
+    def loss(batch: Batch, step: int) -> torch.Tensor:
         rate = replacing_rate(step, total, options)
+        expected = None if job.labelled else own_answers(batch)
         switch.blend(rate) if options.mode == "blend" else switch.draw(rate)
-        return task_losses(checkpoint, batch).mean()
+        if job.labelled:
+            return task_losses(checkpoint, batch).mean()
+        return answers_loss(checkpoint, checkpoint.model(**batch.inputs), expected, batch, DistillOptions())
+
+    def own_answers(batch: Batch) -> Any:
+        switch.blend(0.0)
+        with torch.no_grad():
+            return checkpoint.model(**batch.inputs)
 
     def evaluate() -> float:
         assert job.evaluate is not None

@@ -1,16 +1,22 @@
 """Method `student`: a transformer -> a small recurrent model that has learned its answers, and reads the same tokens."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
+from torch import nn
 
+from trtbert.checkpoint.auxiliary import AuxiliaryHead
 from trtbert.checkpoint.read import Checkpoint
 from trtbert.checkpoint.students import StudentConfig, student_class
 from trtbert.checkpoint.students.config import Kind
 from trtbert.checkpoint.students.embeddings import character_table
 from trtbert.checkpoint.students.models import Student
+from trtbert.compress.auxiliary import classifier, read_tasks, train_tasks
 from trtbert.compress.method import Job, Options, Result
+from trtbert.compress.new_texts import new_texts
 from trtbert.compress.students_training import Distiller, Loss, Schedule, run_stages
 from trtbert.compress.teachers import check_same_task
 from trtbert.errors import InputError, UnsupportedError
@@ -58,6 +64,12 @@ class StudentOptions(Options):
     """Of the distributions that kl compares"""
     soft_weight: float = Field(default=1.0, ge=0)
     """Of kl beside the labels, in a joint schedule"""
+    auxiliary: tuple[Path, ...] = ()
+    """Labelled texts of other tasks, a file each, that the teacher was trained on too; the student learns all together"""
+    augment: int = Field(default=0, ge=0)
+    """Times that each text is changed into a new one, which the teacher answers"""
+    augment_model: Path | None = None
+    """A masked language model that guesses the new words; without it, words are masked, replaced and left out by rules"""
 
 
 def student(job: Job, options: StudentOptions) -> Result:
@@ -70,8 +82,13 @@ def student(job: Job, options: StudentOptions) -> Result:
     check(job.checkpoint, teacher, options)
     teacher.model.eval().requires_grad_(False)
     model = build(job.checkpoint, teacher, options, seed=job.training.seed)
+    if options.auxiliary:
+        return _student_of_tasks(job, model, teacher, options)
+    texts = new_texts(job, num_tries=options.augment, model=options.augment_model)
+    if texts:
+        job = replace(job, texts=[*(job.texts or [example.text for example in job.labelled]), *texts])
     distiller = Distiller(
-        checkpoint=job.checkpoint.with_model(model),
+        checkpoint=replace(job.checkpoint, model=model, auxiliary={}),
         teacher=teacher,
         loss=options.loss,
         temperature=options.temperature,
@@ -79,9 +96,45 @@ def student(job: Job, options: StudentOptions) -> Result:
         freeze_embeddings=options.freeze_embeddings,
     )
     stages = run_stages(job, distiller, options.schedule)
+    return Result(checkpoint=distiller.checkpoint, facts={"student": _sizes(model), "stages": stages})
+
+
+def _student_of_tasks(job: Job, model: Student, teacher: Checkpoint, options: StudentOptions) -> Result:
+    """The logits of all tasks at once, each under its own head (Liu et al., 2019)."""
+    if options.loss != "mse" or options.schedule != "joint" or options.augment:
+        raise InputError(
+            "Several tasks are learnt jointly by the loss mse from labelled texts; leave --loss, --schedule and --augment out."
+        )
+    if not job.labelled:
+        raise InputError("Several tasks are learnt from the texts of labelled examples: give those of the model's own with --data.")
+    taught = read_tasks(replace(job, checkpoint=teacher), options.auxiliary, teacher.auxiliary)
+    if missing := sorted(set(taught.heads) - set(teacher.auxiliary)):
+        raise InputError(
+            f"The teacher has no head for {', '.join(missing)}; it has for {', '.join(sorted(teacher.auxiliary)) or 'no other task'}. "
+            "Train it on the same files first: trtbert compress MODEL -o TEACHER --method finetune --auxiliary FILE ..."
+        )
+    width = classifier(model).in_features
+    heads = {name: AuxiliaryHead(head.labels, nn.Linear(width, len(head.labels))) for name, head in taught.heads.items()}
+    tasks = read_tasks(replace(job, checkpoint=job.checkpoint.with_model(model)), options.auxiliary, heads)
+    models = [teacher.model, *(head.linear for head in taught.heads.values())]
+    history = train_tasks(job, tasks, lambda batch: tasks.teaching_losses(taught, batch).mean(), frozen=models)
+    stage = {
+        "loss": "logits",
+        "tasks": [teacher.task, *taught.heads],
+        "steps": len(history.losses),
+        "last_loss": round(history.losses[-1], 6),
+    }
+    return Result(checkpoint=tasks.result(), facts={"student": _sizes(model), "stages": [stage]})
+
+
+def _sizes(model: Student) -> dict[str, Any]:
     config = model.config
-    sizes = {"embedding_size": config.embedding_size, "hidden_size": config.hidden_size, "num_layers": config.num_hidden_layers}
-    return Result(checkpoint=distiller.checkpoint, facts={"student": {"kind": config.kind, **sizes}, "stages": stages})
+    return {
+        "kind": config.kind,
+        "embedding_size": config.embedding_size,
+        "hidden_size": config.hidden_size,
+        "num_layers": config.num_hidden_layers,
+    }
 
 
 def check(checkpoint: Checkpoint, teacher: Checkpoint, options: StudentOptions) -> None:

@@ -17,8 +17,8 @@ from trtbert.checkpoint.students.models import Student
 from trtbert.compress.batches import NO_LABEL, Batch, Item, batches, collate
 from trtbert.compress.method import Job
 from trtbert.compress.objectives import embeddings, task_losses
-from trtbert.compress.students_data import labelled_items, transfer_items, with_choice
 from trtbert.compress.training import train
+from trtbert.compress.transfer import labelled_items, transfer_items, with_choice
 
 Loss = Literal["mse", "kl"]
 Schedule = Literal["joint", "stagewise"]

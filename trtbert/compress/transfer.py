@@ -1,4 +1,4 @@
-"""What a job holds -> the items that a student learns from a teacher: texts without labels, and labelled examples."""
+"""What a job holds -> the items that a model learns from a teacher: texts without labels, and labelled examples."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
