@@ -266,6 +266,14 @@ def test_question_answering(write: Any, name: str, content: str) -> None:
     check_examples(write(name, content), "question-answering", expected)
 
 
+@pytest.mark.parametrize(
+    "answers", [{"text": ["c"], "answer_start": [4]}, [{"text": "c", "answer_start": 4}], {"text": "c", "answer_start": 4}]
+)
+def test_where_an_answer_begins(write: Any, answers: object) -> None:
+    path = write("a.jsonl", jsonl({"question": "q", "context": "c a c", "answers": answers}))
+    check_examples(path, "question-answering", [Example(("q", "c a c"), ("c",), start=4)])
+
+
 def test_a_single_answer(write: Any) -> None:
     path = write("a.jsonl", jsonl({"question": "q", "context": "c", "answer": "c"}))
     check_examples(path, "question-answering", [Example(("q", "c"), ("c",))])

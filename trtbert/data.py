@@ -58,6 +58,8 @@ class Example:
     text: Text
     label: Any
     tokens: tuple[str, ...] = ()
+    start: int = 0
+    """Of question-answering: where the context holds the first answer; of several places the nearest is meant."""
 
 
 class Texts:
@@ -155,11 +157,16 @@ def _tagged(row: _Row, _column: str | None, names: Mapping[str, str]) -> Example
 
 def _answered(row: _Row, column: str | None, _names: Mapping[str, str]) -> Example:
     value = _value(row, _ANSWERS, "answers")
+    starts = value.get("answer_start") if isinstance(value, Mapping) else None
     value = value.get("text") if isinstance(value, Mapping) else value
-    answers = [answer.get("text") if isinstance(answer, Mapping) else answer for answer in (value if isinstance(value, list) else [value])]
+    found = value if isinstance(value, list) else [value]
+    answers = [answer.get("text") if isinstance(answer, Mapping) else answer for answer in found]
+    if starts is None:
+        starts = [answer.get("answer_start") for answer in found if isinstance(answer, Mapping)]
+    start = next(iter(starts), 0) if isinstance(starts, list) else starts
     if not all(isinstance(answer, str) for answer in answers):
         raise InputError(f'{row.place}: answers must be a string, a list of strings, or {{"text": [strings]}}, got {_short(value)}.')
-    return Example(_pair(row, column), tuple(filter(str.strip, answers)))
+    return Example(_pair(row, column), tuple(filter(str.strip, answers)), start=start if isinstance(start, int) else 0)
 
 
 def _similar(row: _Row, column: str | None, _names: Mapping[str, str]) -> Example:

@@ -42,6 +42,18 @@ def test_an_answer_is_its_first_and_last_token(tmp_path: Path) -> None:
     assert none.label == (0, 0)
 
 
+def test_an_answer_is_where_the_file_says(tmp_path: Path) -> None:
+    checkpoint = tiny(tmp_path, task="question-answering")
+    context = "red cat and red museum"
+    firsts, seconds = encode_examples(checkpoint, [Example(("Who?", context), ("red",), start=start) for start in (0, 11)])
+    assert (
+        firsts.label[0]
+        < seconds.label[0]
+        == firsts.label[0] + len(checkpoint.tokenizer.fast.encode("red cat and", add_special_tokens=False))
+    )
+    assert firsts.ids[0][firsts.label[0]] == seconds.ids[0][seconds.label[0]]
+
+
 def test_padding_is_on_the_right_and_masked(tmp_path: Path) -> None:
     checkpoint = tiny(tmp_path)
     items = encode_texts(checkpoint, ["red", "the quick brown fox jumps"])

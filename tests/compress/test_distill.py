@@ -28,7 +28,6 @@ from trtbert.compress.distill import (
     distill,
     map_layers,
 )
-from trtbert.compress.layers import encoder_layers
 from trtbert.compress.method import Job
 from trtbert.compress.objectives import task_losses
 from trtbert.compress.slicing import keep_layers, slice_model
@@ -50,13 +49,13 @@ def state(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in checkpoint.model.state_dict().items()}
 
 
-@pytest.mark.parametrize("architecture", ["bert", "distilbert", "mpnet", "roberta", "electra"])
+@pytest.mark.parametrize("architecture", ["bert", "distilbert", "mpnet", "roberta", "electra", "albert"])
 def test_what_is_recorded(architecture: str, tmp_path: Path) -> None:
     """The hidden states are those that transformers gives, and the answers stay the same."""
     checkpoint = tiny(tmp_path, architecture)
     batch = collate(checkpoint, encode_texts(checkpoint, ["The museum opens at nine.", "red"]))
     expected = checkpoint.model(**batch.inputs, output_hidden_states=True)
-    with captured(encoder_layers(checkpoint.model)) as record:
+    with captured(checkpoint.model) as record:
         found = checkpoint.model(**batch.inputs)
         found = checkpoint.model(**batch.inputs)
     assert torch.equal(found.logits, expected.logits)
@@ -69,8 +68,7 @@ def test_scores_are_those_of_the_model(tmp_path: Path) -> None:
     checkpoint = tiny(tmp_path)
     checkpoint.model.set_attn_implementation("eager")
     batch = collate(checkpoint, encode_texts(checkpoint, ["The museum opens at nine."]))
-    layers = encoder_layers(checkpoint.model)
-    with captured(layers) as record:
+    with captured(checkpoint.model) as record:
         attentions = checkpoint.model(**batch.inputs, output_attentions=True).attentions
     for index, attention in enumerate(attentions):
         torch.testing.assert_close(scores(record.query_BSD[index], record.key_BSD[index], 16).softmax(-1), attention)

@@ -3,6 +3,7 @@
 Legend: B examples, S sequence, L labels.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -140,15 +141,18 @@ def _tag_labels(checkpoint: Checkpoint, example: Example, encoding: Any) -> list
 
 
 def _answer_label(_checkpoint: Checkpoint, example: Example, encoding: Any) -> tuple[int, int] | None:
-    """The tokens of the first answer where the context first holds it; (0, 0), the first token, for none; None where it is cut off."""
+    """The tokens of the first answer; (0, 0), the first token, for none; None where the context does not hold it, or is cut off before."""
     if not example.label:
         return 0, 0
-    start = example.text[1].find(example.label[0])
+    places = [found.start() for found in re.finditer(re.escape(example.label[0]), example.text[1])]
+    if not places:
+        return None
+    start = min(places, key=lambda place: abs(place - example.start))
     end = start + len(example.label[0])
     in_context = [index for index, sequence in enumerate(encoding.sequence_ids) if sequence == 1]
     first = next((index for index in in_context if encoding.offsets[index][1] > start), None)
     last = next((index for index in in_context if encoding.offsets[index][1] >= end), None)
-    return None if start < 0 or first is None or last is None else (first, last)
+    return None if first is None or last is None else (first, last)
 
 
 _LABELS: dict[str, Any] = {

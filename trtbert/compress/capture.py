@@ -3,14 +3,14 @@
 Legend: B examples, S sequence, D hidden, N heads, H head size.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from trtbert.compress.layers import Layer, layer_input, layer_output
+from trtbert.compress.layers import encoder_layers, layer_input, layer_output
 
 
 @dataclass(eq=False)
@@ -30,13 +30,16 @@ class Captured:
 
 
 @contextmanager
-def captured(layers: Sequence[Layer]) -> Iterator[Captured]:
-    """Inside, each forward pass of the model that the layers belong to replaces what was recorded."""
-    record = Captured()
+def captured(model: Any) -> Iterator[Captured]:
+    """Inside, each forward pass of the model replaces what was recorded. A layer that is used several times is recorded at each use."""
+    record, layers = Captured(), encoder_layers(model)
 
-    def start(_module: Any, inputs: tuple[torch.Tensor, ...], options: dict[str, torch.Tensor]) -> None:
+    def start(_module: Any, _inputs: Any) -> None:
         record.clear()
-        record.hidden_BSD.append(layer_input(inputs, options))
+
+    def keep_input(_module: Any, inputs: tuple[torch.Tensor, ...], options: dict[str, torch.Tensor]) -> None:
+        if not record.hidden_BSD:
+            record.hidden_BSD.append(layer_input(inputs, options))
 
     def keep(kept: list[torch.Tensor]) -> Any:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
@@ -44,7 +47,7 @@ def captured(layers: Sequence[Layer]) -> Iterator[Captured]:
 
         return hook
 
-    handles = [layers[0].module.register_forward_pre_hook(start, with_kwargs=True)]
+    handles = [model.register_forward_pre_hook(start), layers[0].module.register_forward_pre_hook(keep_input, with_kwargs=True)]
     for layer in layers:
         handles.append(layer.query.register_forward_hook(keep(record.query_BSD)))
         handles.append(layer.key.register_forward_hook(keep(record.key_BSD)))

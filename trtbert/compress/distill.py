@@ -17,7 +17,7 @@ from trtbert.checkpoint.read import Checkpoint
 from trtbert.compress import losses
 from trtbert.compress.batches import NO_LABEL, Batch, Item, collate, encode_examples, encode_texts
 from trtbert.compress.capture import Captured, captured, scores
-from trtbert.compress.layers import Layer, encoder_layers
+from trtbert.compress.layers import Layer, used_layers
 from trtbert.compress.method import Job, Options, Result
 from trtbert.compress.new_texts import new_texts
 from trtbert.compress.objectives import embeddings, task_losses
@@ -100,13 +100,13 @@ class _Pair:
         modules = nn.ModuleDict({"student": student.model})
         if options.loss in ("hinton", "mse", "hidden"):
             return cls(student, teacher, options, Captured(), Captured(), [], (1, 1), modules)
-        ours, theirs = encoder_layers(student.model), encoder_layers(teacher.model)
+        ours, theirs = used_layers(student.model), used_layers(teacher.model)
         layers = map_layers(len(ours), len(theirs), options.layer_map)
         sizes = student.model.config.hidden_size, teacher.model.config.hidden_size
         if sizes[0] != sizes[1]:
             modules["projection"] = nn.Linear(*sizes, bias=False)
             modules["embedding_projection"] = nn.Linear(*sizes, bias=False)
-        records = [stack.enter_context(captured(part)) for part in (ours, theirs)]
+        records = [stack.enter_context(captured(checkpoint.model)) for checkpoint in (student, teacher)]
         return cls(student, teacher, options, records[0], records[1], layers, (_size(ours), _size(theirs)), modules)
 
     def projected(self, hidden_BSD: torch.Tensor, name: str = "projection") -> torch.Tensor:
@@ -292,7 +292,7 @@ def _check_pair(student: Checkpoint, teacher: Checkpoint, options: DistillOption
 
 
 def _check_inside(student: Checkpoint, teacher: Checkpoint, options: DistillOptions) -> None:
-    ours, theirs = encoder_layers(student.model), encoder_layers(teacher.model)
+    ours, theirs = used_layers(student.model), used_layers(teacher.model)
     if options.loss == "tinybert":
         for layer, other in map_layers(len(ours), len(theirs), options.layer_map):
             if ours[layer].num_heads != theirs[other].num_heads:

@@ -73,6 +73,12 @@ def encoder_layers(model: Any) -> list[Layer]:
     return [Layer(name, module, names, head_size) for name, module in model.named_modules() if is_layer(name)]
 
 
+def used_layers(model: Any) -> list[Layer]:
+    """The layers in the order in which they compute: the one that ALBERT shares comes as often as it is used."""
+    layers = encoder_layers(model)
+    return layers * model.config.num_hidden_layers if model.config.model_type == "albert" else layers
+
+
 def layer_input(inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """The hidden states [B,S,D] that a hook sees going into a layer."""
     return inputs[0] if inputs else options["hidden_states"]

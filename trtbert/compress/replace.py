@@ -65,6 +65,7 @@ def replace_layers(job: Job, options: ReplaceOptions) -> Result:
     checkpoint.model.requires_grad_(True)
     return Result(
         checkpoint=checkpoint.with_model(smaller),
+        notes=("plain transformers reads this folder, but computes whole attention",) if options.successor == "banded" else (),
         facts={"steps": len(history.losses), "last_loss": round(history.losses[-1], 6), "scores": history.scores},
     )
 
