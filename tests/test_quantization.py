@@ -312,7 +312,7 @@ def test_questions_about_long_contexts_are_compared(folder: Path, tmp_path: Path
 
 
 WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "a metric of another task": ({"metric": "spearman"}, ConfigError, r"--metric spearman is none for text-classification; choose one of"),
+    "a metric of another task": ({"metric": "squad-f1"}, ConfigError, r"--metric squad-f1 is none for text-classification; choose one of"),
     "a metric with nothing to measure": ({"metric": "accuracy"}, ConfigError, r"--metric accuracy needs labelled examples; give them with"),
     "a label of another model": ({"rows": "text,label\nw1,LABEL_1\nw2,sad\n"}, InputError, r"a\.csv, line 3: the model has no label 'sad'"),
     "no label": ({"rows": "text,colour\nw1,red\n"}, InputError, r"a\.csv, line 2: there is no column for the label"),

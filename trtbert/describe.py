@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trtbert.package import Lowering, Package, Packing, Quantization, Verification
+from trtbert.package import DYNAMIC, Lowering, Package, Packing, Quantization, Verification
 
 
 def compression_lines(path: Path, facts: Mapping[str, Any]) -> list[str]:
@@ -59,9 +59,13 @@ def _milliseconds(times: dict[str, float]) -> str:
 def _quantization(facts: Quantization) -> Iterator[str]:
     """How an INT8 engine was calibrated; what each part costs, where that was measured."""
     smoothing = "smoothed" if facts.is_smoothed else "not smoothed"
-    num_int8 = sum(part.is_int8 for part in facts.parts)
-    yield f"int8   {num_int8} of {len(facts.parts)} parts ({facts.preset}), thresholds by {facts.method}, {smoothing}"
-    yield f"int8   calibrated on {facts.num_texts} texts ({facts.texts}); {facts.num_held_back} held back: error {facts.error:.1e}"
+    int8 = [part.part for part in facts.parts if part.is_int8]
+    if facts.method == DYNAMIC:
+        yield f"int8   {len(int8)} of {len(facts.parts)} parts: {', '.join(int8)}; inputs are quantised as they come"
+        yield f"int8   measured on {facts.num_held_back} texts ({facts.texts}): error {facts.error:.1e}"
+    else:
+        yield f"int8   {len(int8)} of {len(facts.parts)} parts ({facts.preset}), thresholds by {facts.method}, {smoothing}"
+        yield f"int8   calibrated on {facts.num_texts} texts ({facts.texts}); {facts.num_held_back} held back: error {facts.error:.1e}"
     if facts.budget is not None:
         budget = facts.budget
         drop = budget.float_score - budget.int8_score

@@ -155,17 +155,24 @@ class Budget(_Record):
     int8_score: float
 
 
+DYNAMIC = "dynamic"
+"""In place of a method: an LSTM quantises its inputs as they come, and needs no thresholds."""
+
+
 class Quantization(_Record):
     """How an INT8 engine was calibrated."""
 
-    preset: Quantize
+    preset: Quantize | None
+    """None for a model of LSTMs."""
     method: str
+    """Of the thresholds, or DYNAMIC."""
     is_smoothed: bool
     error: float
     """Of the outputs on the texts held back, as the parts are; measured as in the trials."""
     texts: str
     """The file of the calibration texts, or "built-in"."""
     num_texts: int
+    """That thresholds were found on."""
     num_held_back: int
     trials: tuple[CalibrationTrial, ...]
     parts: tuple[QuantizedPart, ...]
@@ -292,6 +299,11 @@ def write_package(folder: Path, manifest: Manifest) -> Manifest:
 def staged(output: Path | str, force: bool = False) -> AbstractContextManager[Path]:
     """A folder to write a package in, renamed to `output` on success only; see `trtbert.staging.staged`."""
     return staging.staged(Path(output), force=force, is_replaceable=_is_package)
+
+
+def check_package_output(output: Path, force: bool) -> None:
+    """Raise InputError where `staged` would."""
+    staging.check_output(output.resolve(), force, _is_package)
 
 
 def _is_package(path: Path) -> bool:

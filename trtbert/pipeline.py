@@ -12,12 +12,24 @@ import onnx_ir as ir
 from trtbert.builders import plugin_library, targets
 from trtbert.builders.packing import check_packable
 from trtbert.builders.plugins import PLUGIN
+from trtbert.calibrate import plan_lstms
 from trtbert.config import CompileConfig, LoweringName, Precision, Runtime
 from trtbert.data import read_texts
 from trtbert.engines import HALF, Prepared, build_engine, finish_kit
 from trtbert.errors import InputError
 from trtbert.export import load_source
-from trtbert.package import Manifest, ModelFacts, Package, Quantization, SourceFacts, Verification, open_package, staged, write_package
+from trtbert.package import (
+    DYNAMIC,
+    Manifest,
+    ModelFacts,
+    Package,
+    Quantization,
+    SourceFacts,
+    Verification,
+    open_package,
+    staged,
+    write_package,
+)
 from trtbert.precision import convert
 from trtbert.quantization import Progress, Quantized, quantize
 from trtbert.rewrite import rewrite
@@ -96,10 +108,15 @@ def compile(
             )
             prepared = _prepare(job)
             on_stage("build")
-            is_raced = config.target == "cpu" and config.runtime == "auto" and precision == "int8"
-            manifest = build_engine(prepared, folder, output, is_raced=is_raced)
+            manifest = build_engine(prepared, folder, output, is_raced=_is_raced(config, prepared.manifest.quantization))
         write_package(folder, manifest)
     return open_package(output, check_hashes=False)
+
+
+def _is_raced(config: CompileConfig, quantization: Quantization | None) -> bool:
+    """Whether OpenVINO may be faster: in INT8, and where it has the ops."""
+    is_open = config.target == "cpu" and config.runtime == "auto"
+    return is_open and quantization is not None and quantization.method != DYNAMIC
 
 
 def _make_dump_folder(dump: Path, output: Path) -> None:
@@ -144,6 +161,8 @@ def _prepare(job: _Job) -> Prepared:
         check_packable(model, config.target, facts.tokenizer)
     quantization: Quantization | None = None
     if precision == "int8":
+        if plan_lstms(model.graph):
+            targets.check_int8_lstms(config.target, job.runtime)
         job.on_stage("calibrate")
         quantized = _quantize(job, model, facts, fingerprint["sha256"])
         model, notes, quantization = quantized.model, quantized.notes, quantized.facts

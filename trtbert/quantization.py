@@ -180,13 +180,14 @@ def _facts(
         QuantizedPart(part=part.label, is_int8=part.key in kept, cost=costs.get(part.key), **_numbers(part, calibrated))
         for part in calibrated.parts
     ]
+    is_dynamic = calibrated.trial.method == package.DYNAMIC
     return Quantization(
-        preset=config.quantize,
+        preset=None if is_dynamic else config.quantize,
         method=calibrated.trial.method,
         is_smoothed=calibrated.trial.is_smoothed,
         error=error,
         texts=texts.source,
-        num_texts=len(texts.encodings),
+        num_texts=0 if is_dynamic else len(texts.encodings),
         num_held_back=len(texts.held_back),
         trials=tuple(package.CalibrationTrial(method=t.method, is_smoothed=t.is_smoothed, error=t.error) for t in calibrated.trials),
         parts=tuple(parts),
@@ -207,6 +208,11 @@ def _numbers(part: Part, calibrated: Calibrated) -> dict[str, Any]:
 
 
 def _notes(calibrated: Calibrated, kept: Collection[str]) -> Iterator[str]:
+    if calibrated.trial.method == package.DYNAMIC:
+        yield (
+            "an LSTM quantises its inputs as they come: the texts only measure what INT8 costs, and --calibration-method, --quantize and "
+            "--smooth change nothing"
+        )
     gemms = [part for part in calibrated.parts if isinstance(part, GemmPlan)]
     num_refused = sum(gemm.is_refused for gemm in gemms)
     if num_refused:

@@ -58,6 +58,19 @@ def check_combination(
         )
 
 
+def check_int8_lstms(target: Target, runtime: Runtime) -> None:
+    """Raise UnsupportedError for a runtime that computes no LSTM in INT8."""
+    if runtime == "onnxruntime":
+        return
+    name, advice = "TensorRT", "--precision fp16 (for sm80 or later), or --target cpu for INT8"
+    if runtime == "openvino":
+        name, advice = "OpenVINO", "--runtime onnxruntime"
+    raise UnsupportedError(
+        f"--target {target} --runtime {runtime} --precision int8: all that could be INT8 in this model is its LSTMs, and {name} has no "
+        f"INT8 LSTM; use {advice}"
+    )
+
+
 def check_available(target: Target, runtime: Runtime) -> None:
     """Raise MissingRuntimeError where this machine cannot build for `target`: no such package, or no such GPU."""
     if importlib.util.find_spec(MODULES[runtime]) is None:

@@ -2,6 +2,7 @@
 
 from trtbert.calibrate.cache import Identity, read_details, write_cache
 from trtbert.calibrate.choose import Calibrated, Part, Trial, calibrate
+from trtbert.calibrate.lstm import plan_lstms
 from trtbert.calibrate.plan import GemmPlan
 from trtbert.calibrate.record import from_record, to_record
 from trtbert.calibrate.sensitivity import Budget, Cost, fit_budget, measure_costs, measure_error
@@ -19,6 +20,7 @@ __all__ = [
     "from_record",
     "measure_costs",
     "measure_error",
+    "plan_lstms",
     "read_details",
     "to_record",
     "write_cache",

@@ -14,12 +14,14 @@ from trtbert.calibrate.collect import Array, Batches, Feeds, Statistics, Tensor,
 from trtbert.calibrate.embeddings import plan_embeddings
 from trtbert.calibrate.full import full_tensors, plan_full
 from trtbert.calibrate.gemms import Gemm, find_gemms
+from trtbert.calibrate.lstm import LstmPlan, plan_lstms
 from trtbert.calibrate.plan import plan_gemm
 from trtbert.calibrate.smooth import find_factors, fold_into_values
 from trtbert.calibrate.thresholds import METHODS, Histogram, minmax
 from trtbert.calibrate.trials import Judge
 from trtbert.config import CalibrationMethod, Quantize
 from trtbert.errors import UnsupportedError
+from trtbert.package import DYNAMIC
 
 logger = logging.getLogger(__name__)
 
@@ -85,11 +87,13 @@ def calibrate(
     has_int8_embeddings: bool,
     on_progress: Callable[[int], None] = lambda num_texts: None,
 ) -> Calibrated:
-    """Measure what the GEMMs of the float32 `model` read on `batches`, and choose a threshold for each.
+    """Measure what the GEMMs of the float32 `model` read on `batches`, and choose a threshold for each; a model of LSTMs needs none.
 
     `method` auto: the one of the least error on `held_back`. `smooth` None: smoothed or not, likewise. `on_progress` is told how many
-    texts were run. Raises UnsupportedError for a model with no GEMM to quantise, or with infinite activations.
+    texts were run. Raises UnsupportedError for a model with neither GEMM nor LSTM to quantise, or with infinite activations.
     """
+    if lstms := plan_lstms(model.graph):
+        return _without_thresholds(model, lstms, Judge(model, held_back), has_int8_embeddings)
     plain = _plain(model, quantize, batches, on_progress)
     bases = [plain] if smooth is False else [_smoothed(plain, batches, on_progress)]
     bases = bases if smooth is not None else [plain, *bases]
@@ -100,16 +104,26 @@ def calibrate(
         if candidate.trial.error < _GAIN * best.trial.error or math.isnan(best.trial.error):
             best = candidate
     logger.info("chosen: %s", best.trial)
-    embeddings = plan_embeddings(best.base.model.graph) if has_int8_embeddings else None
     return Calibrated(
         base=best.base.model,
-        parts=best.parts if embeddings is None else (*best.parts, embeddings),
+        parts=(*best.parts, *_embeddings(best.base.model, has_int8_embeddings)),
         trial=best.trial,
         trials=tuple(candidate.trial for candidate in candidates),
         folds=best.base.folds,
         thresholds=dict(_thresholds(plain, METHODS[best.trial.method])),
         maxima={gemm.key: best.base.statistics[str(gemm.x.name)].histogram.maximum for gemm in best.base.gemms},
     )
+
+
+def _without_thresholds(model: ir.Model, lstms: Sequence[LstmPlan], judge: Judge, has_int8_embeddings: bool) -> Calibrated:
+    trial = Trial(method=DYNAMIC, is_smoothed=False, error=judge.error(_quantized(model, lstms)))
+    parts = (*lstms, *_embeddings(model, has_int8_embeddings))
+    return Calibrated(base=model, parts=parts, trial=trial, trials=(trial,), maxima={}, folds={}, thresholds={})
+
+
+def _embeddings(model: ir.Model, has_int8_embeddings: bool) -> Iterator[Part]:
+    if has_int8_embeddings and (plan := plan_embeddings(model.graph)) is not None:
+        yield plan
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,6 +13,8 @@ from trtbert.calibrate.qdq import array_of, dequantized_weight, producer_of
 from trtbert.ops import FUSED_EMBED_LAYER_NORM
 from trtbert.tasks import INPUT_IDS
 
+_IDS_INPUT = {"Cast": 0, "ScatterElements": 2}
+"""What may stand before the table: a student moves the tokens of a row to its front."""
 _TABLE_INPUT = {FUSED_EMBED_LAYER_NORM.name: FUSED_EMBED_LAYER_NORM.inputs.index("word"), "Gather": 0}
 
 
@@ -43,6 +45,6 @@ def plan_embeddings(graph: ir.Graph) -> EmbeddingPlan | None:
 
 def _reads_ids(node: ir.Node) -> bool:
     ids = node.inputs[1]
-    while ids is not None and (made := ids.producer()) is not None and made.op_type == "Cast":
-        ids = made.inputs[0]
+    while ids is not None and (made := ids.producer()) is not None and made.op_type in _IDS_INPUT:
+        ids = made.inputs[_IDS_INPUT[made.op_type]]
     return ids is not None and ids.is_graph_input() and ids.name == INPUT_IDS

@@ -13,11 +13,12 @@ from trtbert.calibrate.collect import Array
 from trtbert.calibrate.embeddings import EmbeddingPlan
 from trtbert.calibrate.full import AttentionPlan, ResidualPlan
 from trtbert.calibrate.gemms import find_gemms
+from trtbert.calibrate.lstm import LstmPlan
 from trtbert.calibrate.plan import GemmPlan
 from trtbert.calibrate.qdq import Step
 from trtbert.calibrate.smooth import fold_into_values
 
-_KINDS = {"gemm": GemmPlan, "attention": AttentionPlan, "residual": ResidualPlan, "embedding": EmbeddingPlan}
+_KINDS = {"gemm": GemmPlan, "attention": AttentionPlan, "residual": ResidualPlan, "lstm": LstmPlan, "embedding": EmbeddingPlan}
 
 
 def to_record(calibrated: Calibrated) -> dict[str, Any]:
