@@ -18,7 +18,6 @@ from trtbert.checkpoint.read import Checkpoint, read_checkpoint, write_checkpoin
 from trtbert.checkpoint.students import StudentConfig, student_class
 from trtbert.checkpoint.students.embeddings import character_table
 from trtbert.checkpoint.students.models import AttentionPooling, Encoded, Student, front
-from trtbert.cli import main
 from trtbert.config import CompileConfig
 from trtbert.errors import InputError, UnsupportedError
 from trtbert.tasks import TASKS, Task
@@ -175,13 +174,6 @@ def test_an_engine_of_tensorrt_rtx(tmp_path: Path) -> None:
     package = trtbert.compile(folder, tmp_path / "package", CompileConfig(target="sm80", runtime="tensorrt-rtx"))
     assert (package.path / "model.plan").stat().st_size > 50_000
     assert all(stage.is_passed for stage in package.manifest.verification.stages)
-
-
-def test_int8_is_refused_with_a_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, folder = saved(tmp_path, "bilstm", "text-classification")
-    assert main(["compile", str(folder), "-o", str(tmp_path / "package"), "--precision", "int8"]) == 3
-    assert "nothing can be computed in INT8. Compile with --precision fp16 or fp32." in capsys.readouterr().err
-    assert not (tmp_path / "package").exists()
 
 
 @pytest.mark.parametrize(
