@@ -125,14 +125,16 @@ def test_attention_scores_do_not_overflow_before_they_are_scaled(dtype: str) -> 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("lengths", [[0], [1], [5], [3, 0, 1, 17], [0, 0], [33, 2, 0]])
 @pytest.mark.parametrize("int8", [{}, INT8_SCALES])
-def test_packed_attention(dtype: str, lengths: list[int], int8: dict[str, float]) -> None:
+@pytest.mark.parametrize("groups", [{}, {"num_kv_heads": 1}, {"num_kv_heads": 3}])
+def test_packed_attention(dtype: str, lengths: list[int], int8: dict[str, float], groups: dict[str, int]) -> None:
     rng = np.random.default_rng(sum(lengths))
     feeds = {
-        "qkv": floats(rng, dtype, sum(lengths), 3 * 3 * 16),
+        "qkv": floats(rng, dtype, sum(lengths), (3 + 2 * groups.get("num_kv_heads", 3)) * 16),
         "cu_seqlens": np.cumsum([0, *lengths]).astype(np.int32),
     }
-    attributes = {"num_heads": 3, "head_size": 16, "scale": 0.2, **int8}
-    actual = run_op(FUSED_PACKED_QKV_ATTENTION.name, "int8" if int8 else "", feeds, **attributes)
+    attributes = {"num_heads": 3, "head_size": 16, "scale": 0.2, **groups, **int8}
+    overload = FUSED_PACKED_QKV_ATTENTION.overload(len(feeds), attributes)
+    actual = run_op(FUSED_PACKED_QKV_ATTENTION.name, overload, feeds, **attributes)
     expected = FUSED_PACKED_QKV_ATTENTION.reference(*feeds.values(), **attributes)
     assert actual.dtype == dtype and actual.shape == expected.shape == (sum(lengths), 48)
     if int8:  # a probability near the middle of two steps may go to the other one

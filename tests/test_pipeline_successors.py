@@ -14,13 +14,13 @@ import pytest
 from tests.compress.models import tiny
 from tests.export.running import assert_graph_equals_reference
 from tests.numerics import assert_close
-from trtbert.builders.packing import pack
 from trtbert.checkpoint.quiet import quiet
 from trtbert.checkpoint.read import write_checkpoint
 from trtbert.compress.attention import banded_model, grouped_model
 from trtbert.config import CompileConfig
-from trtbert.errors import UnsupportedError
+from trtbert.errors import MissingRuntimeError
 from trtbert.export import Source, load_source
+from trtbert.package import open_package
 from trtbert.pipeline import compile
 from trtbert.precision import convert
 from trtbert.rewrite import rewrite
@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     def make(kind: str) -> tuple[Path, Source]:
         if kind not in folders:
             root = tmp_path_factory.mktemp(kind)
-            checkpoint = tiny(root / "whole", num_attention_heads=4, max_position_embeddings=260)
+            checkpoint = tiny(root / "whole", hidden_size=64, num_attention_heads=4, max_position_embeddings=260)
             successor = {"mqa": (grouped_model, 1), "gqa": (grouped_model, 2), "banded": (banded_model, WINDOW)}
             function, value = successor[kind]
             with quiet():
@@ -87,7 +87,7 @@ def test_no_tensor_of_a_banded_graph_has_all_pairs_of_tokens(made: Made) -> None
     arrays = dict(zip([value.name for value in model.graph.outputs], run(model, feeds(1, length)), strict=True))
     scores = [arrays[node.outputs[0].name].shape for node in model.graph if node.op_type == "Softmax" and node.outputs[0] in watched]
     assert Counter(scores) == {(1, 4, length // WINDOW, WINDOW, 1 + 3 * WINDOW): 2, (1, 4, 1, length): 2}
-    assert len(watched) > 100 and max(array.size for array in arrays.values()) == 3 * 48 * length < length * length
+    assert len(watched) > 100 and max(array.size for array in arrays.values()) == 3 * 64 * length < length * length
 
 
 @pytest.mark.parametrize("kind", ["mqa", "gqa"])
@@ -132,10 +132,19 @@ def test_half_precision(kind: str, factor: float, made: Made) -> None:
     assert_close(run(converted.model, given)[0], run(rewritten, given)[0], "float16")
 
 
-def test_shared_keys_and_values_are_not_packed(made: Made) -> None:
-    model = rewrite(made("mqa")[1].model, architecture="bert", num_layers=2).model
-    with pytest.raises(UnsupportedError, match=r"--packed: the queries of attention '.*' share heads of keys and values"):
-        pack(model)
+@pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="tensorrt is installed, so an engine may be built")
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_build_kits_with_plugins(is_packed: bool, made: Made, tmp_path: Path) -> None:
+    config = CompileConfig(target="sm75", lowering="plugin", packed=is_packed)
+    with pytest.raises(MissingRuntimeError, match="build kit"):
+        compile(made("gqa")[0], tmp_path / "package", config)
+    kit = tmp_path / "package.build-kit"
+    manifest = open_package(kit).manifest
+    assert {record.lowering for record in manifest.lowerings} == {"plugin"}
+    assert all(stage.is_passed for stage in manifest.verification.stages)
+    attentions = [node for node in ir.load(kit / "model.onnx").graph if node.op_type.endswith("QkvAttention")]
+    assert {node.op_type for node in attentions} == {"FusedPackedQkvAttention" if is_packed else "FusedQkvAttention"}
+    assert [node.attributes["num_kv_heads"].as_int() for node in attentions] == [2, 2]
 
 
 @pytest.mark.slow

@@ -173,7 +173,14 @@ _SEGMENTS = """
   after_TB = Cast <to = 7> (is_after_TB)
   sequence_T1 = ReduceSum <keepdims = 1> (after_TB, one)
   sequence_1T = Transpose (sequence_T1)
-  is_kept = Equal (sequence_T1, sequence_1T)
+"""
+_SAME_SEQUENCE = "is_kept = Equal (sequence_T1, sequence_1T)"
+# The queries of all heads that share one of keys and values.
+_GROUPED_SAME_SEQUENCE = """
+  group_1 = Div (num_heads_1, num_kv_heads_1)
+  repeats = Concat <axis = 0> (group_1, one)
+  queries_1 = Tile (sequence_T1, repeats)
+  is_kept = Equal (queries_1, sequence_1T)
 """
 
 # A finite lowest value: a wholly masked row then has no NaN, and its context is made 0.
@@ -225,8 +232,14 @@ def _grouped_attention(operands: str, probabilities: str) -> str:
 
 
 def _packed_attention(operands: str, probabilities: str) -> str:
-    before = _PACKED + _SIZES + _HEADS + _SCALED + operands + _SCORES + _NO_BIAS + _SEGMENTS + _PROBABILITIES
+    before = _PACKED + _SIZES + _HEADS + _SCALED + operands + _SCORES + _NO_BIAS + _SEGMENTS + _SAME_SEQUENCE + _PROBABILITIES
     return before + probabilities + _WEIGHTED + _CONTEXT + _PACKED_CONTEXT
+
+
+def _grouped_packed_attention(operands: str, probabilities: str) -> str:
+    mask = _SEGMENTS + _GROUPED_SAME_SEQUENCE
+    before = _PACKED + _SIZES + _GROUPED_HEADS + _SCALED + operands + _SCORES + _NO_BIAS + mask + _PROBABILITIES
+    return before + probabilities + _GROUPED_WEIGHTED + _CONTEXT + _PACKED_CONTEXT
 
 
 _BODIES: dict[tuple[str, str], str] = {
@@ -247,6 +260,8 @@ _BODIES: dict[tuple[str, str], str] = {
     (FUSED_QKV_ATTENTION.name, "grouped.int8"): _grouped_attention(_INT8_OPERANDS, _INT8_PROBABILITIES),
     (FUSED_PACKED_QKV_ATTENTION.name, ""): _packed_attention(_FLOAT_OPERANDS, _FLOAT_PROBABILITIES),
     (FUSED_PACKED_QKV_ATTENTION.name, "int8"): _packed_attention(_INT8_OPERANDS, _INT8_PROBABILITIES),
+    (FUSED_PACKED_QKV_ATTENTION.name, "grouped"): _grouped_packed_attention(_FLOAT_OPERANDS, _FLOAT_PROBABILITIES),
+    (FUSED_PACKED_QKV_ATTENTION.name, "grouped.int8"): _grouped_packed_attention(_INT8_OPERANDS, _INT8_PROBABILITIES),
     (FUSED_SKIP_LAYER_NORM.name, ""): """
   x_f = Cast <to = 1> (x)
   skip_f = Cast <to = 1> (skip)

@@ -135,7 +135,8 @@ def fused_qkv_attention(
 def fused_packed_qkv_attention(qkv: Array, cu_seqlens: Array, **attributes: Any) -> Array:
     """FusedQkvAttention of sequences that lie one after the other, with no padding.
 
-    qkv [T,3*N*H]; cu_seqlens [B+1], from 0 to T: sequence b is the rows cu_seqlens[b] .. cu_seqlens[b+1] - 1; gives [T,N*H].
+    qkv [T,3*N*H], or [T,(N+2*G)*H] with num_kv_heads; cu_seqlens [B+1], from 0 to T: sequence b is the rows
+    cu_seqlens[b] .. cu_seqlens[b+1] - 1; gives [T,N*H].
     """
     sequences = [qkv[None, start:end] for start, end in pairwise(cu_seqlens) if start < end]
     contexts = [fused_qkv_attention(one, np.ones(one.shape[:2], np.int32), **attributes)[0] for one in sequences]
@@ -223,6 +224,7 @@ FUSED_PACKED_QKV_ATTENTION = FusedOp(
     name="FusedPackedQkvAttention",
     inputs=("qkv", "cu_seqlens"),
     attributes=FUSED_QKV_ATTENTION.attributes,
+    grouped_attributes=FUSED_QKV_ATTENTION.grouped_attributes,
     int8_attributes=FUSED_QKV_ATTENTION.int8_attributes,
     io_scales=FUSED_QKV_ATTENTION.io_scales,
     reference=fused_packed_qkv_attention,

@@ -42,7 +42,7 @@ __device__ T& shared_memory() {
 
 #endif
 
-constexpr unsigned kMaxGridY = 65535;
+constexpr unsigned kMaxGridYZ = 65535;  // blocks along y, and along z
 constexpr int kWarpSize = 32;
 constexpr unsigned kWholeWarp = 0xFFFFFFFFu;
 

@@ -2,6 +2,8 @@
 //
 // A block of kThreads threads takes the queries of one tile, one head and one sequence, and goes through the keys kKeys at a time:
 // a key is one bit of a word, so that a ballot tells which are kept, and a block of keys that has none is skipped.
+//
+// The grid: x is the tile, z the head of keys and values, y the head of queries among those that share it.
 #pragma once
 
 #include <cmath>
@@ -64,14 +66,26 @@ __device__ inline unsigned kept_keys(QkvAttentionParams const& p, Tile const& ti
   return __ballot_sync(kWholeWarp, is_kept);
 }
 
+// The heads in a token's row of qkv.
+__device__ inline int row_heads(QkvAttentionParams const& p) { return p.num_heads + 2 * p.num_kv_heads; }
+
+// The block's head of queries.
+__device__ inline unsigned query_head() { return blockIdx.z * gridDim.y + blockIdx.y; }
+
+// The block's head of `part` in the row of a token.
+template <typename T>
+__device__ T const* head_of(QkvAttentionParams const& p, Part part, int64_t token) {
+  unsigned const head = part == kQuery ? query_head() : p.num_heads + (part - 1) * p.num_kv_heads + blockIdx.z;
+  return static_cast<T const*>(p.qkv) + (token * row_heads(p) + head) * p.head_size;
+}
+
 // Calls store(row, column, chunk) for each chunk of kRows x kColumns; chunks of rows that are not kept, and beyond the head, are 0.
 // The chunks of a row are neighbours in a warp, or those of a column (then kIsByColumn).
 template <bool kIsByColumn, typename T, int kRows, int kColumns, typename IsKept, typename Store>
 __device__ void load_chunks(QkvAttentionParams const& p, Tile const& tile, Part part, int first_row, IsKept&& is_kept, Store&& store) {
   constexpr int kRowChunks = kColumns / kChunk;
-  int const stride = 3 * p.num_heads * p.head_size;  // 64 rows of the largest are still an int
-  T const* source =
-      static_cast<T const*>(p.qkv) + (tile.first_token + first_row) * stride + (part * p.num_heads + blockIdx.y) * p.head_size;
+  int const stride = row_heads(p) * p.head_size;  // 64 rows of the largest are still an int
+  T const* source = head_of<T>(p, part, tile.first_token + first_row);
 #pragma unroll 2  // more at once do not fit the registers
   for (int step = 0; step < ceil_div(kRows * kRowChunks, kThreads); ++step) {
     int const chunk = step * kThreads + static_cast<int>(threadIdx.x);
@@ -107,7 +121,7 @@ __device__ void lane_scores(QkvAttentionParams const& p, Tile const& tile, Raw c
   int const query = tile.first_query + row;
   if (p.bias != nullptr && query < tile.length) {
     int64_t const batch = p.bias_batch == 1 ? 0 : tile.batch;
-    T const* bias = static_cast<T const*>(p.bias) + ((batch * p.num_heads + blockIdx.y) * p.length + query) * p.length + first_key + key;
+    T const* bias = static_cast<T const*>(p.bias) + ((batch * p.num_heads + query_head()) * p.length + query) * p.length + first_key + key;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       if ((own >> i & 1) != 0) scores[i] += to_float(bias[i]) * kLog2E;
@@ -149,7 +163,7 @@ struct Softmax {
 template <typename T, int kCount>
 __device__ void store_context(QkvAttentionParams const& p, Tile const& tile, int query, int column, float const* values) {
   if (query >= tile.length || column >= p.head_size) return;
-  int64_t const offset = ((tile.first_token + query) * p.num_heads + blockIdx.y) * p.head_size + column;
+  int64_t const offset = ((tile.first_token + query) * p.num_heads + query_head()) * p.head_size + column;
   auto write = [&](auto* y) {
     using Out = std::remove_pointer_t<decltype(y)>;
     Vector<Out, kCount> chunk;

@@ -53,8 +53,7 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks) attention_float_kernel(Q
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
     int const column = (step * kLanes + lane) * 4;
-    float const* source =
-        static_cast<float const*>(p.qkv) + ((tile.first_token + query_index) * 3 * p.num_heads + blockIdx.y) * p.head_size + column;
+    float const* source = head_of<float>(p, kQuery, tile.first_token + query_index) + column;
     bool const is_inside = query_index < tile.length && column < p.head_size;
     query[step] = is_inside ? Vector<float, 4>::load(source) : Vector<float, 4>::zero();
     context[step] = errors[step] = Vector<float, 4>::zero();

@@ -51,7 +51,7 @@ cudaError_t start(BiasGeluParams const& p, cudaStream_t stream) {
   int64_t const blocks = ceil_div<int64_t>(p.width, kThreads * V);
   if (blocks > INT32_MAX) return cudaErrorInvalidValue;
   int64_t const shares = ceil_div(p.rows, kRowsPerThread);
-  dim3 const grid(static_cast<unsigned>(blocks), static_cast<unsigned>(shares < kMaxGridY ? shares : kMaxGridY));
+  dim3 const grid(static_cast<unsigned>(blocks), static_cast<unsigned>(shares < kMaxGridYZ ? shares : kMaxGridYZ));
   auto kernel = p.is_tanh ? bias_gelu_kernel<T, In, Out, V, true> : bias_gelu_kernel<T, In, Out, V, false>;
   return launch(kernel, grid, kThreads, stream, static_cast<In const*>(p.x), static_cast<T const*>(p.bias), static_cast<Out*>(p.y), p.rows,
                 p.width, p.x_scale, p.y_scale);

@@ -30,22 +30,24 @@ cudaError_t start(void (*kernel)(QkvAttentionParams), int queries, QkvAttentionP
   int64_t const tiles =
       p.cu_seqlens == nullptr ? p.batch * ceil_div<int64_t>(p.length, queries) : ceil_div<int64_t>(p.tokens, queries) + p.batch;
   if (tiles > INT32_MAX) return cudaErrorInvalidValue;
-  return launch(kernel, dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(p.num_heads)), kThreads, stream, p);
+  dim3 const grid(static_cast<unsigned>(tiles), static_cast<unsigned>(p.num_heads / p.num_kv_heads), static_cast<unsigned>(p.num_kv_heads));
+  return launch(kernel, grid, kThreads, stream, p);
 }
 
 bool has_products_in_int8(QkvAttentionParams const& p) { return p.q_scale != 0.0f; }
 
 bool is_valid(QkvAttentionParams const& p) {
   bool const is_packed = p.cu_seqlens != nullptr;
-  bool const has_head =
-      p.head_size >= 8 && p.head_size <= 128 && p.head_size % 8 == 0 && p.num_heads >= 1 && p.num_heads <= static_cast<int>(kMaxGridY);
+  bool const has_head = p.head_size >= 8 && p.head_size <= 128 && p.head_size % 8 == 0;
+  bool const has_heads =
+      p.num_heads >= 1 && p.num_heads <= static_cast<int>(kMaxGridYZ) && p.num_kv_heads >= 1 && p.num_heads % p.num_kv_heads == 0;
   bool const has_sizes = p.batch >= 0 && p.batch <= INT32_MAX &&
                          (is_packed ? p.tokens >= 0 && p.tokens <= kMaxLength : p.length >= 0 && p.length <= kMaxLength);
   bool const has_mask = is_packed ? p.mask == nullptr && p.bias == nullptr : p.mask != nullptr;
   bool const has_bias = p.bias == nullptr || p.bias_batch == 1 || p.bias_batch == p.batch;
   bool const is_int8 = has_products_in_int8(p);
   bool const has_scales = (p.k_scale != 0.0f) == is_int8 && (p.v_scale != 0.0f) == is_int8 && (p.probability_scale != 0.0f) == is_int8;
-  return has_head && has_sizes && has_mask && has_bias && has_scales && is_aligned(p.qkv, p.y);
+  return has_head && has_heads && has_sizes && has_mask && has_bias && has_scales && is_aligned(p.qkv, p.y);
 }
 
 }  // namespace

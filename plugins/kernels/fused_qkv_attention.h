@@ -8,7 +8,7 @@
 namespace trtbert {
 
 struct QkvAttentionParams {
-  void const* qkv;            // [batch, length, 3, num_heads, head_size]; packed: [tokens, 3, num_heads, head_size]
+  void const* qkv;            // [batch, length, num_heads + 2 * num_kv_heads, head_size]: q, k, v; packed: [tokens, ...]
   int32_t const* mask;        // [batch, length], 0 for a key that nobody attends to; null where packed
   int32_t const* cu_seqlens;  // [batch + 1], packed: sequence b is the tokens cu_seqlens[b] .. cu_seqlens[b + 1] - 1; null where padded
   void const* bias;           // [bias_batch, num_heads, length, length] of the type of qkv, or null for none; null where packed
@@ -18,7 +18,8 @@ struct QkvAttentionParams {
   int64_t tokens;      // packed: of all sequences together
   int64_t bias_batch;  // batch, or 1: the same bias for every row of the batch
   int32_t num_heads;
-  int32_t head_size;  // 8 to 128, in steps of 8
+  int32_t num_kv_heads;  // divides num_heads: heads of queries that follow one another share one of keys and values
+  int32_t head_size;     // 8 to 128, in steps of 8
   float scale;
   float q_scale;  // these four: all 0, or all not 0: INT8 products, of symmetric per-tensor scales
   float k_scale;

@@ -12,6 +12,10 @@ void check_heads(QkvAttentionParams const& params) {
   if (params.num_heads < 1 || params.num_heads > 65535) {
     throw Refusal("attribute num_heads is " + std::to_string(params.num_heads) + "; allowed is 1 to 65535");
   }
+  if (params.num_kv_heads < 1 || params.num_heads % params.num_kv_heads != 0) {
+    throw Refusal("attribute num_kv_heads is " + std::to_string(params.num_kv_heads) +
+                  "; allowed is 0 or a divisor of num_heads, which is " + std::to_string(params.num_heads));
+  }
   if (params.head_size < 8 || params.head_size > 128 || params.head_size % 8 != 0) {
     throw Refusal("attribute head_size is " + std::to_string(params.head_size) + "; allowed is 8 to 128 in steps of 8");
   }
@@ -34,8 +38,10 @@ void check_int8_scales(Attributes const& attributes) {
 
 std::vector<Field> qkv_attention_fields() {
   using nvinfer1::PluginFieldType;
-  std::vector<Field> fields{
-      {"num_heads", PluginFieldType::kINT32}, {"head_size", PluginFieldType::kINT32}, {"scale", PluginFieldType::kFLOAT32}};
+  std::vector<Field> fields{{"num_heads", PluginFieldType::kINT32},
+                            {"head_size", PluginFieldType::kINT32},
+                            {"scale", PluginFieldType::kFLOAT32},
+                            {"num_kv_heads", PluginFieldType::kINT32, true}};
   for (char const* name : kInt8Scales) {
     fields.push_back({name, PluginFieldType::kFLOAT32, true});
   }
@@ -47,6 +53,8 @@ QkvAttentionParams qkv_attention_params(Attributes const& attributes) {
   check_int8_scales(attributes);
   QkvAttentionParams params{};
   params.num_heads = attributes.integer("num_heads");
+  int32_t const num_kv_heads = attributes.integer("num_kv_heads");
+  params.num_kv_heads = num_kv_heads == 0 ? params.num_heads : num_kv_heads;
   params.head_size = attributes.integer("head_size");
   params.scale = attributes.number("scale");
   params.q_scale = attributes.number("q_scale");
@@ -59,8 +67,8 @@ QkvAttentionParams qkv_attention_params(Attributes const& attributes) {
 }
 
 std::vector<Fixed> qkv_attention_extents(QkvAttentionParams const& params) {
-  int64_t const width = static_cast<int64_t>(params.num_heads) * params.head_size;
-  return {{'W', 3 * width}, {'C', width}, {'N', params.num_heads}};
+  int64_t const num_heads = params.num_heads, head_size = params.head_size;
+  return {{'W', (num_heads + 2 * params.num_kv_heads) * head_size}, {'C', num_heads * head_size}, {'N', num_heads}};
 }
 
 cudaError_t launch_qkv_attention(DType dtype, QkvAttentionParams const& params, cudaStream_t stream) {

@@ -11,7 +11,7 @@ std::vector<Field> qkv_attention_fields();
 // With the members that attributes set; throws Refusal.
 QkvAttentionParams qkv_attention_params(Attributes const& attributes);
 
-// W, the three projections, and C, the context.
+// W, the three projections, C, the context, and N, the heads of queries.
 std::vector<Fixed> qkv_attention_extents(QkvAttentionParams const& params);
 
 // Says what the GPU is too old for.

@@ -131,11 +131,6 @@ def test_the_graphs_of_the_near_misses_are_plugins_but_for_what_they_miss() -> N
         (skip(x="float16"), "sm80", "x is"),
         (attention(head_size=12), "sm80", "its heads have 12 columns"),
         (attention(head_size=136), "sm80", "its heads have 136 columns"),
-        (
-            attention("float16[b,s,32]", overload=":grouped", more=", num_kv_heads = 1"),
-            "sm80",
-            "its queries share heads of keys and values",
-        ),
         (attention(mask="int32[b,1,s]"), "sm80", r"mask has the shape \[b,1,s\]; the plugin takes a rank of 2"),
         (attention(overload=":int8", more=INT8), "sm70", "INT8 products need sm75 or later"),
         (embed(positions="int64[2,s]"), "sm80", r"position_ids are \[2,s\]; the plugin takes one row, or one for each text"),
@@ -151,6 +146,17 @@ def test_near_misses_keep_their_bodies(graph: str, target: Target, reason: str) 
     assert record.lowering in ("body", "Attention") and record.reason is not None
     assert not plugins(lowered) and not lowered.functions and DOMAIN not in lowered.graph.opset_imports
     assert re.search(reason, record.reason), record.reason
+
+
+@pytest.mark.parametrize(("overload", "more"), [("grouped", ""), ("grouped_int8", INT8)])
+def test_shared_keys_and_values(overload: str, more: str) -> None:
+    model = parse(attention("float16[b,s,32]", overload=f":{overload}", more=f", num_kv_heads = 1{more}"))
+    lowered, (record,) = lower_for_plugins(model, "sm75")
+    assert (record.lowering, record.reason) == ("plugin", None)
+    assert_is_stripped(lowered)
+    assert [node.attributes["num_kv_heads"].as_int() for node in lowered.graph] == [1]
+    given: Feeds = {"qkv": RNG.standard_normal((2, 3, 32)).astype(np.float16), "mask": np.array([[1, 0, 1], [0, 1, 1]], np.int32)}
+    assert run(with_bodies(lowered), given)[0].tolist() == run(model, given)[0].tolist()
 
 
 def test_a_shape_that_is_not_known() -> None:

@@ -75,6 +75,7 @@ _PARAMS = {
         tokens=_COUNT,
         bias_batch=_COUNT,
         num_heads=_INT,
+        num_kv_heads=_INT,
         head_size=_INT,
         scale=_FLOAT,
         q_scale=_FLOAT,
@@ -165,23 +166,40 @@ class Kernels:
         return y
 
     def qkv_attention(
-        self, qkv: Array, mask: Array, bias: Array | None = None, *, num_heads: int, head_size: int, y_scale: float = 0.0, **scales: float
+        self,
+        qkv: Array,
+        mask: Array,
+        bias: Array | None = None,
+        *,
+        num_heads: int,
+        head_size: int,
+        num_kv_heads: int = 0,
+        y_scale: float = 0.0,
+        **scales: float,
     ) -> Array:
-        """qkv [B,S,3*N*H], mask [B,S] int32, bias [1|B,N,S,S]; gives [B,S,N*H]."""
+        """qkv [B,S,(N+2*G)*H], mask [B,S] int32, bias [1|B,N,S,S]; gives [B,S,N*H]; 0 heads of keys and values are as many as N."""
         batch, length, _ = qkv.shape
         y = np.empty((batch, length, num_heads * head_size), np.int8 if y_scale else qkv.dtype)
         arrays = {"qkv": qkv, "mask": mask, "bias": bias, "y": y}
         sizes = {"batch": batch, "length": length, "bias_batch": 0 if bias is None else len(bias)}
-        heads = {"num_heads": num_heads, "head_size": head_size, "y_scale": y_scale}
+        heads = {"num_heads": num_heads, "num_kv_heads": num_kv_heads or num_heads, "head_size": head_size, "y_scale": y_scale}
         self.start("fused_qkv_attention", qkv.dtype, arrays | sizes | heads | scales)
         return y
 
     def packed_qkv_attention(
-        self, qkv: Array, cu_seqlens: Array, *, num_heads: int, head_size: int, y_scale: float = 0.0, **scales: float
+        self,
+        qkv: Array,
+        cu_seqlens: Array,
+        *,
+        num_heads: int,
+        head_size: int,
+        num_kv_heads: int = 0,
+        y_scale: float = 0.0,
+        **scales: float,
     ) -> Array:
-        """qkv [T,3*N*H], cu_seqlens [B+1] int32; gives [T,N*H]."""
+        """qkv [T,(N+2*G)*H], cu_seqlens [B+1] int32; gives [T,N*H]."""
         y = np.empty((len(qkv), num_heads * head_size), np.int8 if y_scale else qkv.dtype)
-        heads = {"num_heads": num_heads, "head_size": head_size, "y_scale": y_scale}
+        heads = {"num_heads": num_heads, "num_kv_heads": num_kv_heads or num_heads, "head_size": head_size, "y_scale": y_scale}
         sizes = {"batch": len(cu_seqlens) - 1, "tokens": len(qkv)}
         self.start("fused_qkv_attention", qkv.dtype, {"qkv": qkv, "cu_seqlens": cu_seqlens, "y": y} | sizes | heads | scales)
         return y

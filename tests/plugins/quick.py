@@ -57,9 +57,12 @@ def multi_head_attention() -> list[Check]:
         for dtype, is_int8 in PRODUCTS
         for size in (24, 64, 128)
     ]
+    shared = [
+        AttentionCase(dtype=dtype, is_int8=is_int8, num_heads=4, num_kv_heads=2, bias_batch=1, head_size=24) for dtype, is_int8 in PRODUCTS
+    ]
     others = [AttentionCase(bias_batch=2), AttentionCase(is_int8_out=True, dtype="bf16"), AttentionCase(is_int8=True, is_int8_out=True)]
     packed = [AttentionCase(dtype=dtype, is_int8=is_int8) for dtype, is_int8 in PRODUCTS]
-    checks: list[Check] = [partial(attention.check, case=case) for case in (*padded, *others)]
+    checks: list[Check] = [partial(attention.check, case=case) for case in (*padded, *shared, *others)]
     return [*checks, *(partial(attention.check_packed, case=case, lengths=(0, 33, 0, 70, 1)) for case in packed), no_key_is_left]
 
 

@@ -3,10 +3,12 @@
 Legend: R rows, B batch, S sequence, N heads, H head size, D hidden.
 """
 
+from typing import Any
+
 import numpy as np
 
 from tests.plugins.numerics import Array, Terms, unit
-from trtbert.ops import fused_bias_gelu
+from trtbert.ops import fused_bias_gelu, qkv_columns
 
 FLOAT = unit(np.float32)
 INT8_SCALES = ("q_scale", "k_scale", "v_scale")
@@ -46,9 +48,9 @@ def gelu_terms(x: Array, bias: Array, approximate: str) -> Terms:
     return Terms(result, lost * slope + FLOAT * (2 + exponent) * tail + REFERENCE * size)
 
 
-def attention_terms(qkv: Array, mask: Array, bias: Array | None = None, *, num_heads: int, head_size: int, scale: float) -> Terms:
+def attention_terms(qkv: Array, mask: Array, bias: Array | None = None, **attributes: Any) -> Terms:
     """Of float products. Scores round at the size of the products that they sum; probabilities round to the type of qkv."""
-    probs_BNSS, scores_BNSS, v_BNSH = probabilities(qkv, mask, bias, num_heads=num_heads, head_size=head_size, scale=scale)
+    probs_BNSS, scores_BNSS, v_BNSH = probabilities(qkv, mask, bias, **attributes)
     context = probs_BNSS @ np.abs(v_BNSH)
     exponents = (probs_BNSS * scores_BNSS) @ np.abs(v_BNSH)
     operands = 0.0 if qkv.dtype == np.float32 else unit(qkv.dtype)
@@ -56,14 +58,15 @@ def attention_terms(qkv: Array, mask: Array, bias: Array | None = None, *, num_h
 
 
 def probabilities(
-    qkv: Array, mask: Array, bias: Array | None, *, num_heads: int, head_size: int, scale: float, **int8: float
+    qkv: Array, mask: Array, bias: Array | None, *, num_heads: int, head_size: int, scale: float, num_kv_heads: int = 0, **int8: float
 ) -> tuple[Array, Array, Array]:
     """Probabilities [B,N,S,S], the size of what is summed into their scores, and values [B,N,S,H]; Q, K, V in INT8 steps with scales."""
     batch, length, _ = qkv.shape
-    packed = list(np.nan_to_num(qkv.astype(np.float64)).reshape(batch, length, 3, num_heads, head_size).transpose(2, 0, 3, 1, 4))
+    packed = [np.nan_to_num(qkv[..., columns].astype(np.float64)) for columns in qkv_columns(num_heads, head_size, num_kv_heads)]
     if int8:
         packed = [np.clip(np.rint(x / int8[name]), -128, 127) * int8[name] for x, name in zip(packed, INT8_SCALES, strict=True)]
-    q, k, v = packed
+    heads = (x.reshape(batch, length, -1, head_size).transpose(0, 2, 1, 3) for x in packed)
+    q, k, v = (np.repeat(x, num_heads // x.shape[1], axis=1) for x in heads)
     scores = q @ k.transpose(0, 1, 3, 2) * scale
     # Products in INT8 are summed exactly.
     sizes = np.abs(scores) if int8 else np.abs(q) @ np.abs(k).transpose(0, 1, 3, 2) * abs(scale)
@@ -83,12 +86,10 @@ def _rows(context_BNSH: Array) -> Array:
     return rows
 
 
-def int8_attention_terms(
-    qkv: Array, mask: Array, bias: Array | None = None, *, num_heads: int, head_size: int, scale: float, **int8: float
-) -> Terms:
+def int8_attention_terms(qkv: Array, mask: Array, bias: Array | None = None, **attributes: Any) -> Terms:
     """Of INT8 products, which are exact: a probability that lies at a tie may round to the next step, and the result is rounded."""
-    probs, sizes, v = probabilities(qkv, mask, bias, num_heads=num_heads, head_size=head_size, scale=scale, **int8)
-    step = int8["probability_scale"]
+    probs, sizes, v = probabilities(qkv, mask, bias, **attributes)
+    step = attributes["probability_scale"]
     steps = probs / step
     from_tie = np.abs(steps - np.floor(steps) - 0.5)
     is_open = (from_tie <= FLOAT * steps * (8.0 + 8.0 * sizes.max(-1, keepdims=True))) & (steps < 127.5)

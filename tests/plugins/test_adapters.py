@@ -8,7 +8,7 @@ import pytest
 from tests.plugins.conftest import BUILD, SCRIPTS, need, run
 from trtbert.ops import PLUGIN_OPS
 
-OTHER_FIELD_TYPES = {"num_heads": "INT32", "head_size": "INT32", "approximate": "CHAR"}
+OTHER_FIELD_TYPES = {"num_heads": "INT32", "head_size": "INT32", "num_kv_heads": "INT32", "approximate": "CHAR"}
 
 
 def test_the_fields_are_those_of_ops(plugin_host: Path, emulated_plugins: Path, registry: Path) -> None:
@@ -17,7 +17,7 @@ def test_the_fields_are_those_of_ops(plugin_host: Path, emulated_plugins: Path, 
     creators = {creator["name"]: creator for creator in json.loads(printed.stdout)}
     assert set(creators) == set(PLUGIN_OPS)
     for name, op in PLUGIN_OPS.items():
-        attributes = [*op.attributes, *op.int8_attributes, *op.io_scales]
+        attributes = [*op.attributes, *op.grouped_attributes, *op.int8_attributes, *op.io_scales]
         assert creators[name]["fields"] == {attribute: OTHER_FIELD_TYPES.get(attribute, "FLOAT32") for attribute in attributes}
         assert list(creators[name]["fields"]) == attributes
         assert (creators[name]["version"], creators[name]["namespace"]) == ("1", "")

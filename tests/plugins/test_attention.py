@@ -1,8 +1,10 @@
 """FusedQkvAttention on padded batches, executed: types x lengths x heads x masks x biases."""
 
+import numpy as np
 import pytest
 
-from tests.plugins.cases.attention import MASKS, AttentionCase, check
+from tests.plugins.arrays import array
+from tests.plugins.cases.attention import MASKS, AttentionCase, check, inputs
 from tests.plugins.kernels import FLOAT_TYPES, Kernels
 
 PRODUCTS = [(dtype, is_int8) for is_int8 in (False, True) for dtype in FLOAT_TYPES]
@@ -10,6 +12,8 @@ PRODUCTS = [(dtype, is_int8) for is_int8 in (False, True) for dtype in FLOAT_TYP
 SHORT = (1, 15, 16, 17, 64, 128, 200)
 LONG = (512, 1000)
 HEAD_SIZES = tuple(range(8, 129, 8))
+GROUPS = [(3, 1), (4, 2), (6, 2), (2, 2)]
+"""Heads of queries, and of keys and values."""
 
 
 @pytest.mark.parametrize("length", SHORT)
@@ -38,6 +42,23 @@ def test_head_sizes(kernels: Kernels, dtype: str, is_int8: bool, head_size: int)
 @pytest.mark.parametrize(("dtype", "is_int8"), PRODUCTS)
 def test_numbers_of_heads(kernels: Kernels, dtype: str, is_int8: bool, num_heads: int) -> None:
     check(kernels, AttentionCase(dtype=dtype, is_int8=is_int8, num_heads=num_heads, bias_batch=2, head_size=24))
+
+
+@pytest.mark.parametrize(("num_heads", "num_kv_heads"), GROUPS)
+@pytest.mark.parametrize("head_size", [24, 64, 128])
+@pytest.mark.parametrize(("dtype", "is_int8"), PRODUCTS)
+def test_shared_keys_and_values(kernels: Kernels, dtype: str, is_int8: bool, head_size: int, num_heads: int, num_kv_heads: int) -> None:
+    """Also bit for bit as if they were repeated for every head of queries."""
+    heads = {"num_heads": num_heads, "num_kv_heads": num_kv_heads, "head_size": head_size}
+    case = AttentionCase(dtype=dtype, is_int8=is_int8, masks=("none", "holes", "all"), bias_batch=1, **heads)
+    check(kernels, case)
+    qkv, mask, bias = inputs(case)
+    q, *shared = (qkv[..., columns] for columns in case.columns)
+    by_head = (part.reshape(*part.shape[:2], num_kv_heads, head_size) for part in shared)
+    repeated = [np.repeat(part, num_heads // num_kv_heads, axis=2).reshape(q.shape) for part in by_head]
+    whole = array(np.concatenate([q, *repeated], -1), qkv.dtype)
+    got = kernels.qkv_attention(qkv, mask, bias, **case.attributes)
+    assert got.tobytes() == kernels.qkv_attention(whole, mask, bias, **case.attributes | {"num_kv_heads": 0}).tobytes()
 
 
 @pytest.mark.parametrize("head_size", [16, 40, 64, 128])

@@ -97,6 +97,7 @@ def test_nothing_to_do(kernels: Kernels, batch: int, length: int) -> None:
     [
         *({"head_size": size} for size in (0, 4, 12, 136)),
         *({"num_heads": number} for number in (0, -1, 65536)),
+        *({"num_kv_heads": number} for number in (0, -1, 3, 4)),
         {"batch": -1},
         {"length": -1},
         {"length": 1 << 31},

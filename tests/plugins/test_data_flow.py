@@ -12,10 +12,13 @@ import torch
 from onnxruntime import InferenceSession
 from transformers import AutoModel, AutoTokenizer
 
+from tests.compress.models import tiny
 from tests.models import make_checkpoint, mask_checkpoint, prune_checkpoint
 from tests.plugins.kernels import Array, Kernels
 from tests.plugins.node_by_node import run
 from trtbert.builders.plugins import with_bodies
+from trtbert.checkpoint.read import write_checkpoint
+from trtbert.compress.attention import grouped_model
 from trtbert.config import CompileConfig
 from trtbert.errors import MissingRuntimeError
 from trtbert.ops import FUSED_QKV_ATTENTION
@@ -59,11 +62,15 @@ def encoded(folder: Path, model: onnx.ModelProto) -> dict[str, Array]:
     return {name: feeds[name].astype(dtype) for name, dtype in types.items()}
 
 
-@torch.inference_mode()
 def hidden_states(folder: Path, feeds: dict[str, Array]) -> Array:
-    model = AutoModel.from_pretrained(folder).eval()
+    return hidden_states_of(AutoModel.from_pretrained(folder).eval(), feeds)
+
+
+@torch.inference_mode()
+def hidden_states_of(model: torch.nn.Module, feeds: dict[str, Array]) -> Array:
     result = model(**{name: torch.from_numpy(array.astype(np.int64)) for name, array in feeds.items()})
-    return result.last_hidden_state.double().numpy()
+    states: Array = result.last_hidden_state.double().numpy()
+    return states
 
 
 def mean_pooled(hidden_BSD: Array, mask_BS: Array) -> Array:
@@ -117,6 +124,20 @@ def test_an_unevenly_pruned_model(kernels: Kernels, tmp_path: Path) -> None:
     }
     is_token = feeds["attention_mask"] == 1
     found = cosines(outputs["last_hidden_state"][is_token], hidden_states(reference, feeds)[is_token])
+    assert found.min() >= 0.9999, found
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_shared_keys_and_values(is_packed: bool, kernels: Kernels, tmp_path: Path) -> None:
+    whole = tiny(tmp_path / "whole", task="feature-extraction", hidden_size=96, num_attention_heads=4)
+    grouped = whole.with_model(grouped_model(whole.model, whole.task, 2))
+    write_checkpoint(grouped, tmp_path / "grouped")
+    model = lowered(tmp_path / "grouped", tmp_path / "package", **FP16, packed=is_packed)
+    feeds = encoded(tmp_path / "grouped", model)
+    outputs, counts = run(model, feeds, kernels)
+    assert counts["FusedPackedQkvAttention" if is_packed else "FusedQkvAttention"] == 2
+    is_token = feeds["attention_mask"] == 1
+    found = cosines(outputs["last_hidden_state"][is_token], hidden_states_of(grouped.model, feeds)[is_token])
     assert found.min() >= 0.9999, found
 
 

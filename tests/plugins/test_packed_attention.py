@@ -8,7 +8,7 @@ import pytest
 from tests.plugins.arrays import array
 from tests.plugins.cases.attention import AttentionCase, check_packed, inputs
 from tests.plugins.kernels import KernelError, Kernels
-from tests.plugins.test_attention import HEAD_SIZES, PRODUCTS
+from tests.plugins.test_attention import GROUPS, HEAD_SIZES, PRODUCTS
 
 BATCHES = ((1,), (17, 64, 1), (0, 33, 0, 0, 70, 2, 0), (200,), (5,) * 20)
 
@@ -24,6 +24,12 @@ def test_batches(kernels: Kernels, dtype: str, is_int8: bool, lengths: tuple[int
 @pytest.mark.parametrize(("dtype", "is_int8"), PRODUCTS)
 def test_head_sizes(kernels: Kernels, dtype: str, is_int8: bool, head_size: int) -> None:
     check_packed(kernels, AttentionCase(dtype=dtype, is_int8=is_int8, head_size=head_size), (40, 3))
+
+
+@pytest.mark.parametrize(("num_heads", "num_kv_heads"), GROUPS)
+@pytest.mark.parametrize(("dtype", "is_int8"), PRODUCTS)
+def test_shared_keys_and_values(kernels: Kernels, dtype: str, is_int8: bool, num_heads: int, num_kv_heads: int) -> None:
+    check_packed(kernels, AttentionCase(dtype=dtype, is_int8=is_int8, num_heads=num_heads, num_kv_heads=num_kv_heads), (33, 0, 70, 1))
 
 
 @pytest.mark.parametrize("head_size", [16, 64, 128])

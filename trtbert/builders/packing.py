@@ -41,7 +41,7 @@ class Packed:
 def pack(model: ir.Model) -> Packed:
     """A packed copy of `model`, with the bodies of its fused nodes; the weights are shared.
 
-    Raises UnsupportedError for a model whose embeddings or attention are not fused, or whose attention has a bias or shared heads.
+    Raises UnsupportedError for a model whose embeddings or attention are not fused, or whose attention has a bias.
     """
     packed = model.clone()
     embedding, mask = _embedding(packed), _mask(packed)
@@ -83,12 +83,6 @@ def _mask(model: ir.Model) -> ir.Value:
         raise UnsupportedError(
             f"--packed: attention {biased[0].name!r} has a relative-position bias, which the packed plugin does not take; "
             "compile it without --packed"
-        )
-    grouped = [node for node in attentions if "num_kv_heads" in node.attributes]
-    if grouped:
-        raise UnsupportedError(
-            f"--packed: the queries of attention {grouped[0].name!r} share heads of keys and values, which the packed plugin does not "
-            "take; compile it without --packed"
         )
     masks = {node.inputs[1] for node in attentions}
     mask = masks.pop() if len(masks) == 1 else None

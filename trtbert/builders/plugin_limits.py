@@ -113,8 +113,6 @@ def _table_reason(inputs: Mapping[str, ir.Value]) -> str | None:
 def _attention_reason(node: ir.Node, target: Target) -> str | None:
     if node.op_type not in (FUSED_QKV_ATTENTION.name, FUSED_PACKED_QKV_ATTENTION.name):
         return None
-    if "num_kv_heads" in node.attributes:
-        return "its queries share heads of keys and values; the plugin takes one head of each for every head of queries"
     head_size = Site(node=node, tape=ir.tape.Tape(), shared={}).head_size
     if head_size not in HEAD_SIZES:
         return f"its heads have {head_size} columns; the plugin takes 8 to 128, in steps of 8"

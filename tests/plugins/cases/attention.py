@@ -12,7 +12,7 @@ from tests.plugins.cases.scales import away_from_ties, scale
 from tests.plugins.kernels import FLOAT_TYPES, Kernels
 from tests.plugins.numerics import TENSOR_LIMIT, Terms, assert_exact, assert_exact_int8, tensor_roundings
 from tests.plugins.terms import attention_terms, int8_attention_terms
-from trtbert.ops import fused_packed_qkv_attention, fused_qkv_attention
+from trtbert.ops import fused_packed_qkv_attention, fused_qkv_attention, qkv_columns
 
 MASKS: dict[str, Callable[[int], Array]] = {
     "none": lambda length: np.ones(length),
@@ -38,13 +38,19 @@ class AttentionCase:
     bias_batch: int = 0
     """0: none."""
     num_heads: int = 2
+    num_kv_heads: int = 0
+    """0: as many as num_heads."""
     head_size: int = 64
     std: float = 1.0
 
     @property
     def attributes(self) -> dict[str, Any]:
-        heads = {"num_heads": self.num_heads, "head_size": self.head_size, "scale": scale(self.head_size**-0.5)}
-        return heads | (INT8_SCALES if self.is_int8 else {})
+        heads = {"num_heads": self.num_heads, "num_kv_heads": self.num_kv_heads or self.num_heads, "head_size": self.head_size}
+        return heads | {"scale": scale(self.head_size**-0.5)} | (INT8_SCALES if self.is_int8 else {})
+
+    @property
+    def columns(self) -> tuple[slice, slice, slice]:
+        return qkv_columns(self.num_heads, self.head_size, self.num_kv_heads)
 
     @property
     def y_scale(self) -> float:
@@ -52,12 +58,12 @@ class AttentionCase:
 
 
 def inputs(case: AttentionCase) -> tuple[Array, Array, Array | None]:
-    """qkv [B,S,3*N*H], mask [B,S] and bias [1|B,N,S,S]."""
+    """qkv [B,S,(N+2*G)*H], mask [B,S] and bias [1|B,N,S,S]."""
     random, dtype, batch = Random(case.length + case.head_size), FLOAT_TYPES[case.dtype], len(case.masks)
-    qkv = random.normal((batch, case.length, 3 * case.num_heads * case.head_size), dtype, std=case.std)
+    qkv = random.normal((batch, case.length, case.columns[-1].stop), dtype, std=case.std)
     if case.is_int8:
-        of_qkv = np.split(qkv, 3, axis=-1)
-        qkv = array(np.concatenate([away_from_ties(x, s) for x, s in zip(of_qkv, INT8_SCALES.values(), strict=False)], -1), dtype)
+        parts = zip(case.columns, INT8_SCALES.values(), strict=False)
+        qkv = array(np.concatenate([away_from_ties(qkv[..., columns], s) for columns, s in parts], -1), dtype)
     mask = array(np.stack([MASKS[name](case.length) for name in case.masks]), np.int32)
     bias = random.normal((case.bias_batch, case.num_heads, case.length, case.length), dtype) if case.bias_batch else None
     return qkv, mask, bias

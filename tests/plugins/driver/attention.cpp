@@ -10,12 +10,13 @@ struct Case {
   trtbert::DType dtype;
   bool has_int8_products, has_int8_y, has_bias, is_packed;
   int64_t batch, length;
-  int32_t num_heads, head_size;
+  int32_t num_heads, num_kv_heads, head_size;
 
   std::string name() const {
     return std::string("attention ") + (is_packed ? "packed " : "padded ") + name_of(dtype) + (has_int8_products ? " int8" : "") +
            (has_int8_y ? " int8-out" : "") + (has_bias ? " bias " : " ") + std::to_string(batch) + "x" + std::to_string(length) + "x" +
-           std::to_string(num_heads) + "x" + std::to_string(head_size);
+           std::to_string(num_heads) + (num_kv_heads == num_heads ? "" : "/" + std::to_string(num_kv_heads)) + "x" +
+           std::to_string(head_size);
   }
 };
 
@@ -43,7 +44,7 @@ void run(Case const& c) {
   Element const element = element_of(c.dtype);
   Tensor mask = holes(c), cu_seqlens = sequences(c);
   int64_t const tokens = c.is_packed ? cu_seqlens.int32()[c.batch] : c.batch * c.length, width = int64_t{c.num_heads} * c.head_size;
-  Tensor qkv(element, tokens * 3 * width, 2.0f), bias(element, c.num_heads * c.length * c.length);
+  Tensor qkv(element, tokens * (c.num_heads + 2 * c.num_kv_heads) * c.head_size, 2.0f), bias(element, c.num_heads * c.length * c.length);
   Tensor y(c.has_int8_y ? Element::kInt8 : element, tokens * width);
   trtbert::QkvAttentionParams params{};
   params.qkv = qkv.data();
@@ -56,6 +57,7 @@ void run(Case const& c) {
   params.tokens = tokens;
   params.bias_batch = 1;
   params.num_heads = c.num_heads;
+  params.num_kv_heads = c.num_kv_heads;
   params.head_size = c.head_size;
   params.scale = 0.3f;
   if (c.has_int8_products) {
@@ -72,11 +74,12 @@ void run_attention_cases() {
   for (trtbert::DType const dtype : kTypes) {
     for (bool const is_int8 : {false, true}) {
       for (int32_t const head_size : kHeadSizes) {
-        run({dtype, is_int8, false, true, false, 1, 70, 1, head_size});
-        run({dtype, is_int8, true, false, true, 4, 40, 1, head_size});
+        run({dtype, is_int8, false, true, false, 1, 70, 1, 1, head_size});
+        run({dtype, is_int8, true, false, true, 4, 40, 1, 1, head_size});
       }
-      run({dtype, is_int8, false, false, false, 2, 33, 3, 32});
-      run({dtype, is_int8, true, true, false, 1, 1, 2, 96});
+      run({dtype, is_int8, false, false, false, 2, 33, 3, 3, 32});
+      run({dtype, is_int8, false, true, false, 2, 33, 4, 2, 24});
+      run({dtype, is_int8, true, true, false, 1, 1, 2, 2, 96});
     }
   }
 }

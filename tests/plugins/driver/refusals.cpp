@@ -44,11 +44,15 @@ void refuse_attention() {
   int32_t const mask = 1;
   expect_error("attention: no tokens", trtbert_fused_qkv_attention(kHalf, &params, nullptr), cudaSuccess);
   params.batch = params.length = 1;
-  params.num_heads = 1;
+  params.num_heads = 2;
+  params.num_kv_heads = 1;
   params.head_size = 12;
   params.mask = &mask;
   expect_error("attention: head of 12", trtbert_fused_qkv_attention(kHalf, &params, nullptr), cudaErrorInvalidValue);
   params.head_size = 16;
+  params.num_kv_heads = 0;
+  expect_error("attention: no heads of keys and values", trtbert_fused_qkv_attention(kHalf, &params, nullptr), cudaErrorInvalidValue);
+  params.num_kv_heads = 1;
   params.batch = params.length = INT32_MAX - 64;
   expect_error("attention: too many tiles", trtbert_fused_qkv_attention(kHalf, &params, nullptr), cudaErrorInvalidValue);
   params.batch = params.length = 1;

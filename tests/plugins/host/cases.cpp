@@ -86,6 +86,7 @@ std::vector<Attribute> attention_attributes(AttentionAttributes const& a) {
   std::vector<Attribute> attributes{{"num_heads", static_cast<int32_t>(a.num_heads)},
                                     {"head_size", static_cast<int32_t>(a.head_size)},
                                     {"scale", static_cast<float>(a.scale)}};
+  if (a.num_kv_heads != a.num_heads) attributes.push_back({"num_kv_heads", static_cast<int32_t>(a.num_kv_heads)});
   if (has_int8_products(a)) {
     constexpr char const* kNames[] = {"q_scale", "k_scale", "v_scale"};
     for (int part = 0; part < 3; ++part) attributes.push_back({kNames[part], static_cast<float>(a.qkv_scales[part])});
@@ -102,7 +103,7 @@ void make_output_int8(Case& c) {
 Case qkv_attention_case(std::string label, AttentionAttributes const& a, int64_t bias_batch) {
   int64_t const width = a.num_heads * a.head_size;
   Case c{"FusedQkvAttention", std::move(label), attention_attributes(a), {}, {{2, 5, width}, {3, 19, width}}, {}};
-  c.inputs = {activation("qkv", {{2, 5, 3 * width}, {3, 19, 3 * width}}), index("mask", {{2, 5}, {3, 19}}, mask)};
+  c.inputs = {activation("qkv", {{2, 5, a.width()}, {3, 19, a.width()}}), index("mask", {{2, 5}, {3, 19}}, mask)};
   if (bias_batch != 0) {
     c.inputs.push_back(activation("bias", {{bias_batch == 1 ? 1 : 2, a.num_heads, 5, 5}, {bias_batch == 1 ? 1 : 3, a.num_heads, 19, 19}}));
   }
@@ -114,7 +115,7 @@ Case qkv_attention_case(std::string label, AttentionAttributes const& a, int64_t
 Case packed_qkv_attention_case(std::string label, AttentionAttributes const& a) {
   int64_t const width = a.num_heads * a.head_size;
   Case c{"FusedPackedQkvAttention", std::move(label), attention_attributes(a), {}, {{7, width}, {20, width}}, {}};
-  c.inputs = {activation("qkv", {{7, 3 * width}, {20, 3 * width}}), index("cu_seqlens", {{4}, {3}}, starts)};
+  c.inputs = {activation("qkv", {{7, a.width()}, {20, a.width()}}), index("cu_seqlens", {{4}, {3}}, starts)};
   c.has_int8_products = has_int8_products(a);
   c.reference = [a](auto const& inputs) { return packed_qkv_attention(inputs, a); };
   return c;
@@ -149,9 +150,12 @@ Case with_int8_output(Case c) {
 }  // namespace
 
 std::vector<Case> all_cases() {
-  AttentionAttributes const floats{2, 16, 0.25, {}, 0.0};
-  AttentionAttributes const odd_heads{3, 24, 0.2, {}, 0.0};
-  AttentionAttributes const int8{2, 16, 0.25, {2.0 / 127, 1.5 / 127, 1.8 / 127}, 1.0 / 127};
+  AttentionAttributes const floats{2, 2, 16, 0.25, {}, 0.0};
+  AttentionAttributes const odd_heads{3, 3, 24, 0.2, {}, 0.0};
+  AttentionAttributes const int8{2, 2, 16, 0.25, {2.0 / 127, 1.5 / 127, 1.8 / 127}, 1.0 / 127};
+  AttentionAttributes const one_kv_head{3, 1, 24, 0.2, {}, 0.0};
+  AttentionAttributes const two_kv_heads{4, 2, 16, 0.25, {}, 0.0};
+  AttentionAttributes const int8_of_two_kv_heads{4, 2, 16, 0.25, {2.0 / 127, 1.5 / 127, 1.8 / 127}, 1.0 / 127};
   std::vector<Shape> const rank_3{{2, 5, 32}, {3, 9, 32}};
   return {
       embed_layer_norm_case("no token types", false, false, 2),
@@ -163,7 +167,10 @@ std::vector<Case> all_cases() {
       qkv_attention_case("a bias for each row", floats, 2),
       with_int8_output(qkv_attention_case("INT8 output", floats, 0)),
       qkv_attention_case("INT8 products", int8, 1),
+      qkv_attention_case("one head of keys and values, a bias", one_kv_head, 1),
+      qkv_attention_case("two heads of keys and values, INT8 products", int8_of_two_kv_heads, 0),
       packed_qkv_attention_case("floats", odd_heads),
+      packed_qkv_attention_case("two heads of keys and values", two_kv_heads),
       with_int8_output(packed_qkv_attention_case("INT8 products, INT8 output", int8)),
       skip_layer_norm_case("no bias", rank_3, false, false),
       skip_layer_norm_case("bias, rank 1", {{33}, {33}}, true, false),

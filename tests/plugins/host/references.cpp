@@ -21,17 +21,18 @@ Values layer_norm(Values const& x, Values const& gamma, Values const& beta, doub
 
 double through_int8(double x, double scale) { return scale == 0.0 ? x : std::clamp(std::nearbyint(x / scale), -128.0, 127.0) * scale; }
 
-// The tokens of one row of the batch: [length, 3 * num_heads * head_size] from `first` on.
+// The tokens of one row of the batch: [length, num_heads + 2 * num_kv_heads, head_size] from `first` on.
 struct Sequence {
   Values const& qkv;
   int64_t first;
   int64_t length;
   AttentionAttributes const& attributes;
 
-  // part: 0 for q, 1 for k, 2 for v.
+  // What a head of queries reads of part 0, q, 1, k, or 2, v.
   double at(int64_t part, int64_t token, int64_t head, int64_t i) const {
-    int64_t const row = (first + token) * 3 + part;
-    return through_int8(qkv[(row * attributes.num_heads + head) * attributes.head_size + i], attributes.qkv_scales[part]);
+    auto const& a = attributes;
+    int64_t const of_token = part == 0 ? head : a.num_heads + (part - 1) * a.num_kv_heads + head * a.num_kv_heads / a.num_heads;
+    return through_int8(qkv[(first + token) * a.width() + of_token * a.head_size + i], a.qkv_scales[part]);
   }
 };
 
@@ -102,7 +103,7 @@ Values bias_gelu(std::vector<Operand> const& inputs, bool is_tanh) {
 
 Values qkv_attention(std::vector<Operand> const& inputs, AttentionAttributes const& attributes) {
   int64_t const batch = inputs[1].shape[0], length = inputs[1].shape[1];
-  Values y(inputs[0].values.size() / 3);
+  Values y(inputs[0].values.size() / attributes.width() * attributes.num_heads * attributes.head_size);
   for (int64_t row = 0; row < batch; ++row) {
     double const* bias = nullptr;
     if (inputs.size() == 3) {
@@ -116,7 +117,7 @@ Values qkv_attention(std::vector<Operand> const& inputs, AttentionAttributes con
 
 Values packed_qkv_attention(std::vector<Operand> const& inputs, AttentionAttributes const& attributes) {
   Values const& starts = inputs[1].values;
-  Values y(inputs[0].values.size() / 3);
+  Values y(inputs[0].values.size() / attributes.width() * attributes.num_heads * attributes.head_size);
   for (size_t i = 0; i + 1 < starts.size(); ++i) {
     auto const first = static_cast<int64_t>(starts[i]);
     attend({inputs[0].values, first, static_cast<int64_t>(starts[i + 1]) - first, attributes}, nullptr, nullptr, y);

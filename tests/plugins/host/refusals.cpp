@@ -89,6 +89,9 @@ std::vector<AttributeRefusal> attribute_refusals() {
     refusals.insert(refusals.end(), {
                                         {op, set("num_heads", 0), "num_heads is 0; allowed is 1 to 65535"},
                                         {op, set("num_heads", 2.0F), "num_heads is of type FLOAT32; allowed is INT32 or INT64"},
+                                        {op, set("num_kv_heads", 5), "num_kv_heads is 5; allowed is 0 or a divisor of num_heads, which is"},
+                                        {op, set("num_kv_heads", -1), "num_kv_heads is -1; allowed is 0 or a divisor of num_heads"},
+                                        {op, set("num_kv_heads", 1.0F), "num_kv_heads is of type FLOAT32; allowed is INT32 or INT64"},
                                         {op, set("head_size", 12), "head_size is 12; allowed is 8 to 128 in steps of 8"},
                                         {op, set("head_size", 136), "head_size is 136; allowed is 8 to 128 in steps of 8"},
                                         {op, set("head_size", 0), "head_size is 0; allowed is 8 to 128 in steps of 8"},
@@ -222,9 +225,21 @@ void run_input_refusal(Host const& host, Case const& c, InputRefusal const& refu
   check_call("onShapeChange", runtime_of(*plugin).onShapeChange(descs.data(), static_cast<int32_t>(descs.size()), &output, 1));
 }
 
+Case const& labelled(std::vector<Case> const& cases, std::string const& label) {
+  return *std::find_if(cases.begin(), cases.end(), [&](Case const& c) { return c.label == label; });
+}
+
+// Fewer heads of keys and values than of queries are in no op's first case.
+void run_kv_head_refusals(Host const& host, std::vector<Case> const& cases) {
+  Case const& padded = labelled(cases, "one head of keys and values, a bias");
+  run_input_refusal(host, padded, {"", shape(0, {2, 5, 216}), "qkv is of shape [2,5,216]; allowed is [B,S,120]"}, false);
+  Case const& packed = labelled(cases, "two heads of keys and values");
+  run_input_refusal(host, packed, {"", shape(0, {7, 192}), "qkv is of shape [7,192]; allowed is [T,128]"}, false);
+}
+
 // A bias is optional: it is in no op's first case.
 void run_bias_refusals(Host const& host, std::vector<Case> const& cases) {
-  Case const& c = *std::find_if(cases.begin(), cases.end(), [](Case const& one) { return one.label == "a bias for all rows"; });
+  Case const& c = labelled(cases, "a bias for all rows");
   run_input_refusal(host, c, {"", shape(2, {3, 3, 5, 5}), "bias is of shape [3,3,5,5]; allowed is [2 or 1,3,5,5]"}, false);
   run_input_refusal(host, c, {"", shape(2, {1, 1, 5, 5}), "bias is of shape [1,1,5,5]; allowed is [2 or 1,3,5,5]"}, false);
   run_input_refusal(host, c, {"", type(2, DataType::kFLOAT), "bias is FP32; allowed is FP16"}, true);
@@ -267,6 +282,7 @@ void run_refusals(Host const& host, std::vector<Case> const& cases) {
   for (auto const& refusal : type_refusals()) run_input_refusal(host, first_of(cases, refusal.op), refusal, true);
   for (auto const& refusal : shape_refusals()) run_input_refusal(host, first_of(cases, refusal.op), refusal, false);
   run_bias_refusals(host, cases);
+  run_kv_head_refusals(host, cases);
   run_wide_fields(host, cases);
   if (host.set_compute_capability != nullptr) run_enqueue_refusals(host, cases);
   std::printf("ok  wrong attributes, types and shapes are refused\n");

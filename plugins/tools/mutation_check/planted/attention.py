@@ -7,6 +7,13 @@ _CONTEXT = "    // Context.\n"
 MUTANTS = (
     without("no mask", ATTENTION, " && (p.mask == nullptr || p.mask[tile.first_token + key] != 0)"),
     Mutant("keys and values swapped", ATTENTION, "kKey = 1, kValue = 2", "kKey = 2, kValue = 1"),
+    Mutant("the head of queries for that of keys and values", ATTENTION, "p.num_kv_heads + blockIdx.z;", "p.num_kv_heads + query_head();"),
+    Mutant(
+        "heads that share keys and values lie apart",
+        ATTENTION,
+        "blockIdx.z * gridDim.y + blockIdx.y",
+        "blockIdx.y * gridDim.z + blockIdx.z",
+    ),
     Mutant("the bias of the first row for all", ATTENTION, "p.bias_batch == 1 ? 0 : tile.batch", "0"),
     Mutant("packed sequences at the places of padded ones", ATTENTION, "return {batch, begin,", "return {batch, batch * (end - begin),"),
     Mutant("NaN for a query that is left no key", ATTENTION, "maximum == -INFINITY ? 0.0f : maximum", "maximum"),
