@@ -115,10 +115,13 @@ def randomise(model: torch.nn.Module, *, seed: int) -> None:
 def prune_checkpoint(folder: Path, output: Path, heads: Heads, ffn: Widths) -> Path:
     """Copy a checkpoint without `heads` and with the first `ffn` neurons of each named layer; config.json stays the original.
 
-    For bert, roberta, xlm-roberta, camembert, electra, distilbert, mpnet. MPNet shares one position bias among its layers, so there
-    every layer must lose the same heads.
+    For bert, roberta, xlm-roberta, camembert, electra, distilbert, mpnet. MPNet shares one position bias among its layers: where they lose
+    different heads the bias stays whole, and config.json names the heads.
     """
     shutil.copytree(folder, output, dirs_exist_ok=True)
+    options = json.loads((folder / "config.json").read_text())
+    if options["model_type"] == "mpnet" and not _lose_the_same(heads, options["num_hidden_layers"]):
+        (output / "config.json").write_text(json.dumps(options | {"pruned_heads": heads}))
     weights = load_file(folder / "model.safetensors")
     for keys, rows in _kept(folder, weights, heads, ffn):
         for key, axis in keys:
@@ -170,14 +173,16 @@ def _kept(folder: Path, weights: Mapping[str, torch.Tensor], heads: Heads, ffn: 
         rows = [head * size + index for head in all_heads if head not in removed for index in range(size)]
         producers = [(f"{name}.{part}", 0) for name in (query, key, value) for part in ("weight", "bias")]
         yield [*producers, (f"{out}.weight", 1)], torch.tensor(rows)
-    if config.model_type == "mpnet" and heads:
-        if len(heads) < config.num_hidden_layers or len({tuple(sorted(removed)) for removed in heads.values()}) > 1:
-            raise ValueError(f"MPNet must lose the same heads in every layer, got {dict(heads)}")
+    if config.model_type == "mpnet" and heads and _lose_the_same(heads, config.num_hidden_layers):
         kept = [head for head in all_heads if head not in heads[0]]
         yield [(next(key for key in weights if key.endswith("relative_attention_bias.weight")), 1)], torch.tensor(kept)
     for layer, width in ffn.items():
         up, down = (_prefixed(weights, f"layer.{layer}.{name}") for name in names[4:])
         yield [(f"{up}.weight", 0), (f"{up}.bias", 0), (f"{down}.weight", 1)], torch.arange(width)
+
+
+def _lose_the_same(heads: Heads, num_layers: int) -> bool:
+    return len(heads) == num_layers and len({tuple(sorted(removed)) for removed in heads.values()}) == 1
 
 
 def _prefixed(weights: Mapping[str, torch.Tensor], name: str) -> str:

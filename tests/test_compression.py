@@ -1,5 +1,6 @@
 """`trtbert compress`: steps, what is written, what a killed run leaves, and what is refused."""
 
+import gc
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from tests.compress.models import classified, tagged
 from tests.models import make_checkpoint
@@ -251,7 +253,7 @@ def test_a_trained_head_is_not_thrown_away(model: Path, tmp_path: Path) -> None:
 def test_labels_without_an_example(model: Path, tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("text,label\n" + "red,negative\ngreen,positive\n" * 8, encoding="utf-8")
     done = compress(model, tmp_path / "x", config({"method": "finetune"}, data=tmp_path / "data.csv"))
-    assert done.facts["steps"][0]["notes"] == ["1 of 3 labels have no example and are not learnt: neutral"]
+    assert done.facts["steps"][0]["notes"] == ["1 of 3 labels have no example: neutral"]
 
 
 def test_numbers(tmp_path: Path) -> None:
@@ -301,3 +303,40 @@ def test_help_names_the_methods(capsys: pytest.CaptureFixture[str]) -> None:
         main(["compress", "--help"])
     shown = capsys.readouterr().out
     assert all(f"  {name} " in shown and method.summary in shown for name, method in METHODS.items())
+
+
+@pytest.mark.parametrize("methods", [("depth", "distill"), ("depth", "distill", "student"), ("l0",), ("replace",)])
+def test_no_more_than_two_models_in_memory(methods: tuple[str, ...], model: Path, data: Path, tmp_path: Path) -> None:
+    """Counted while a step of training goes on; a model without weights is none."""
+    counts: list[int] = []
+
+    def count(what: str, _done: int, _total: int | None) -> None:
+        models = [found for found in gc.get_objects() if issubclass(type(found), transformers.PreTrainedModel)]
+        inside = {id(part) for found in models for part in found.modules() if part is not found}
+        counts.append(sum(id(found) not in inside and not next(found.parameters()).is_meta for found in models))
+
+    options: dict[str, dict[str, Any]] = {"depth": {"num_layers": 2}}
+    gc.collect()
+    count("before", 0, None)
+    steps = [{"method": method, **options.get(method, {})} for method in methods]
+    compress(model, tmp_path / "small", config(*steps, data=data), on_progress=count)
+    assert len(counts) > 6 and max(counts[1:]) - counts[0] <= 2
+
+
+def test_the_model_itself_is_no_output(model: Path, data: Path) -> None:
+    with pytest.raises(InputError, match="is the model itself"):
+        compress(model, model, config({"method": "heads"}, data=data), force=True)
+
+
+def test_a_teacher_of_a_method_that_has_none(model: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="A teacher is given, and heads, ffn learns from none"):
+        compress(model, tmp_path / "x", config({"method": "heads"}, {"method": "ffn"}, data=data, teacher=model))
+
+
+def test_a_family_whose_layers_are_not_known(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What needs no layer works all the same; MACs are not told."""
+    model = make_checkpoint(tmp_path / "deberta", "deberta-v2", task="text-classification")
+    arguments = ["compress", str(model), "-o", str(tmp_path / "tuned"), "--method", "finetune", "--epochs", "1", "--data", str(data)]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "parameters" in printed and "macs" not in printed

@@ -59,7 +59,7 @@ def test_a_package_is_replaced_with_force_only(source: tuple[Path, CompileConfig
 def test_force_replaces_no_other_folder(source: tuple[Path, CompileConfig], tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter-1.txt").write_text("It was a dark and stormy night.")
-    with pytest.raises(InputError, match="is not a trtbert package, so --force does not replace it"):
+    with pytest.raises(InputError, match="was not made by trtbert, so --force does not replace it"):
         _compile(source, tmp_path / "thesis", force=True)
     assert _names(tmp_path / "thesis") == ["chapter-1.txt"]
 

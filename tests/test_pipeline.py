@@ -114,17 +114,18 @@ def _assert_same_answer(ours: Any, theirs: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["bert", "mpnet"])
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "electra", "mpnet"])
 def test_pruned_unevenly(architecture: str, tmp_path: Path) -> None:
     whole = make_checkpoint(tmp_path / "whole", architecture, task="text-classification")
-    heads = {0: [1], 1: [1]} if architecture == "mpnet" else {0: [1], 1: [0, 2]}
+    heads = {0: [1], 1: [0, 2]}
     pruned = prune_checkpoint(whole, tmp_path / "pruned", heads, {0: 40, 1: 33})
     package = trtbert.compile(pruned, tmp_path / "package", dump=tmp_path / "dump")
     facts = package.manifest.model
     twin = Plain(mask_checkpoint(whole, tmp_path / "twin", heads, {0: 40, 1: 33}), facts)
     manifest = assert_package_answers_like(twin, package.path, [feeds(facts, 3, 11, padding) for padding in PADDINGS])
-    assert manifest.fusions == FULL and not manifest.unfused
-    assert _num_heads(tmp_path / "dump" / "02-rewrite.onnx") == ([2, 2] if architecture == "mpnet" else [2, 1])
+    assert manifest.fusions == FULL
+    assert not manifest.unfused or architecture == "electra"  # whose head has a GELU of its own
+    assert _num_heads(tmp_path / "dump" / "02-rewrite.onnx") == [2, 1]
 
 
 def _num_heads(path: Path) -> list[int]:

@@ -23,11 +23,12 @@ from trtbert.compress.macs import count_macs, count_parameters
 from trtbert.compress.method import Job, Options
 from trtbert.config import CompressConfig, StepConfig, config_from_mapping
 from trtbert.data import Example, Text, read_examples, read_labels, read_texts
-from trtbert.errors import ConfigError, InputError, TrtbertError
+from trtbert.errors import ConfigError, InputError, TrtbertError, UnsupportedError
 from trtbert.evaluation import evaluate, metric_for
 from trtbert.package import Package, check_package_output
 from trtbert.pipeline import compile
 from trtbert.predictor.encoder import Encoder
+from trtbert.tasks import Task
 from trtbert.version import __version__
 
 FACTS = "compression.json"
@@ -72,16 +73,20 @@ def compress(
     and writes no output, where the model, the data or an option cannot be used, or training fails; where only compiling fails the model
     is there.
     """
-    output = Path(output)
+    output, source = Path(output), find_model(Path(model))
+    if output.resolve() == source.resolve():
+        raise InputError(f"{output} is the model itself, and a run that fails must not lose it. Choose another output.")
     package = output.with_name(f"{output.name}.package")
     if config.compile is not None:
         check_package_output(package, force)
     options = [method_options(step) for step in config.steps]  # all of them, before any work
+    if config.teacher is not None and not any(METHODS[step.method].has_teacher for step in config.steps):
+        raise ConfigError(f"A teacher is given, and {', '.join(step.method for step in config.steps)} learns from none; leave it out.")
     with quiet(), _folder(output, force) as folder:
         on_stage("reading")
-        checkpoint, data = _read(find_model(Path(model)), config)
-        with _state_folder(output, config, checkpoint) as state:
-            run = _Run(config, checkpoint.folder, data, state, on_progress)
+        checkpoint, data = _read(source, config)
+        with _state_folder(output, config, checkpoint.sha256) as state:
+            run = _Run(config, source, data, state, on_progress)
             before, steps = run.describe(checkpoint), []
             for index, (step, chosen) in enumerate(zip(config.steps, options, strict=True)):
                 on_stage(step.method)
@@ -90,19 +95,19 @@ def compress(
             write_checkpoint(checkpoint, folder)
             facts = _facts(config, before, run.describe(checkpoint), steps)
             (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    if not _is_main():
+    if not is_main():
         return Compressed(path=output, facts=facts)
     shutil.rmtree(state)
     if config.compile is None:
         return Compressed(path=output, facts=facts)
-    return Compressed(path=output, facts=facts, package=_compile(output, package, config, force, on_stage, on_progress))
+    return Compressed(path=output, facts=facts, package=_compile(output, package, config, checkpoint.task, force, on_stage, on_progress))
 
 
 def _compile(
-    model: Path, package: Path, config: CompressConfig, force: bool, on_stage: Callable[[str], None], on_progress: Progress
+    model: Path, package: Path, config: CompressConfig, task: Task, force: bool, on_stage: Callable[[str], None], on_progress: Progress
 ) -> Package:
-    chosen = config.compile
-    assert chosen is not None
+    assert config.compile is not None
+    chosen = config.compile if config.compile.task != "auto" else config.compile.model_copy(update={"task": task})
     if chosen.precision == "int8" and chosen.calibration_data is None and chosen.calibration_cache is None and config.data is not None:
         chosen = chosen.model_copy(update={"calibration_data": config.data, "text_column": config.text_column})
     try:
@@ -111,7 +116,7 @@ def _compile(
         raise type(error)(f"{error}\nThe compressed model itself is in {model}: compile it by itself (trtbert compile {model}).") from error
 
 
-def _is_main() -> bool:
+def is_main() -> bool:
     """Of several processes that train together, as Accelerate and torchrun number them, the first one writes."""
     return os.environ.get("RANK", "0") == "0"
 
@@ -119,7 +124,7 @@ def _is_main() -> bool:
 @contextmanager
 def _folder(output: Path, force: bool) -> Iterator[Path]:
     """The folder that becomes the output; of the other processes one that is thrown away."""
-    if _is_main():
+    if is_main():
         with staging.staged(output, force=force, is_replaceable=lambda path: (path / FACTS).is_file()) as folder:
             yield folder
     else:
@@ -159,23 +164,39 @@ class _Run:
         )
         torch.manual_seed(step.training.seed)
         result = method.run(job, options)
-        facts = {"method": step.method, "options": options.model_dump(mode="json"), "notes": list(result.notes), **result.facts}
+        notes = [*result.notes, *self.missing_labels(checkpoint)] if method.is_trained else list(result.notes)
+        facts = {"method": step.method, "options": options.model_dump(mode="json"), "notes": notes, **result.facts}
         if method.is_trained:
             facts["training"] = step.training.model_dump()
-        if _is_main():
+        if is_main():
             _write_finished(result.checkpoint, facts, finished)
         return result.checkpoint, facts
 
+    def missing_labels(self, checkpoint: Checkpoint) -> Iterator[str]:
+        """A sentence on the classes or tags that no labelled example has, if there are such."""
+        if not self.data.labelled or checkpoint.task not in _CLASSIFIED or is_regression(checkpoint.model.config):
+            return
+        found = {label for example in self.data.labelled for label in example.label}
+        if missing := [label for label in checkpoint.labels if label not in found]:
+            shown = f"{', '.join(missing[:5])}{', ...' * (len(missing) > 5)}"
+            yield f"{len(missing)} of {len(checkpoint.labels)} labels have no example: {shown}"
+
     def describe(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """Size, cost and score of a model."""
+        """Size, cost and score of a model; MACs of families whose layers are known."""
         facts: dict[str, Any] = {
             "parameters": count_parameters(checkpoint.model),
-            "macs": count_macs(checkpoint.model, length=_COUNTED_LENGTH),
+            "macs": self._macs(checkpoint.model),
             "layers": checkpoint.model.config.to_dict().get("num_hidden_layers", checkpoint.model.config.to_dict().get("n_layers")),
         }
         if self.data.held_back:
             facts[self.data.metric or ""] = round(self._score(checkpoint)(checkpoint.model), 2)
         return facts
+
+    def _macs(self, model: Any) -> int | None:
+        try:
+            return count_macs(model, length=_COUNTED_LENGTH)
+        except UnsupportedError:
+            return None
 
     def _teacher(self, checkpoint: Checkpoint) -> Checkpoint:
         """The model named, or the one that came, read anew: a step may have changed it in place."""
@@ -222,23 +243,23 @@ def _read_model(folder: Path, config: CompressConfig, is_labelled: bool) -> Chec
 
 
 @contextmanager
-def _state_folder(output: Path, config: CompressConfig, checkpoint: Checkpoint) -> Iterator[Path]:
+def _state_folder(output: Path, config: CompressConfig, sha256: str) -> Iterator[Path]:
     """The folder of this run, new or of the same run that was killed; it stays where the run fails after it saved anything."""
     folder = output.resolve().with_name(f".{output.resolve().name}.training")
-    run = json.dumps({"config": config.model_dump(mode="json"), "model": checkpoint.sha256}, indent=1, sort_keys=True)
+    run = json.dumps({"config": config.model_dump(mode="json"), "model": sha256}, indent=1, sort_keys=True)
     marker = folder / "run.json"
-    if marker.is_file() and marker.read_text(encoding="utf-8") != run:
+    if is_main() and marker.is_file() and marker.read_text(encoding="utf-8") != run:
         raise InputError(
             f"{folder} holds the state of a run with other options or another model. Remove it to start anew (rm -r {folder}), or repeat "
             "the command that made it, which then goes on."
         )
-    if _is_main():
+    if is_main():
         folder.mkdir(exist_ok=True)
         marker.write_text(run, encoding="utf-8")
     try:
         yield folder
     except BaseException:
-        if _is_main() and not any(path.is_file() and path != marker for path in folder.rglob("*")):
+        if is_main() and not any(path.is_file() and path != marker for path in folder.rglob("*")):
             shutil.rmtree(folder)
         raise
 

@@ -12,6 +12,8 @@ def compression_lines(path: Path, facts: Mapping[str, Any]) -> list[str]:
     before, after = facts["before"], facts["after"]
     lines = [str(path)]
     for name in ("parameters", "macs"):
+        if before[name] is None or after[name] is None:  # MACs of a family whose layers are not known
+            continue
         lines.append(f"{name:<10} {before[name]:,} -> {after[name]:,} ({after[name] / before[name]:.1%})")
     scores = [name for name in after if name not in ("parameters", "macs", "layers")]
     lines += [f"{name:<10} {before[name]:.2f} -> {after[name]:.2f}" for name in scores if name in before]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from trtbert import staging
+from trtbert.checkpoint.hub import find_model
 from trtbert.compression import FACTS, Compressed, compress
 from trtbert.config import CompileConfig, CompressConfig, SearchConfig, StepConfig, TrainingConfig
 from trtbert.errors import ConfigError, VerificationError
@@ -64,9 +65,10 @@ def search(
     """
     if data.get("eval_data") is None or data.get("data") is None:
         raise ConfigError("A search trains on labelled examples and scores on others: give --data and --eval-data.")
+    source = find_model(Path(model))
     with staging.staged(Path(output), force=force, is_replaceable=lambda path: (path / FACTS).is_file()) as folder:
         with tempfile.TemporaryDirectory(prefix=".search-", dir=folder) as scratch:
-            tried = _Tried(Path(model), Path(scratch), data, config, training, on_stage, on_progress)
+            tried = _Tried(source, Path(scratch), data, config, training, on_stage, on_progress)
             best = tried.smallest()
             shutil.copytree(tried.path(best), folder, dirs_exist_ok=True)
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8")) | {"search": tried.rows}

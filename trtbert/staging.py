@@ -77,7 +77,7 @@ def check_output(output: Path, force: bool, is_replaceable: Callable[[Path], boo
     if not force:
         raise InputError(f"{output} exists already. Choose another output, or replace it with --force.")
     if not is_replaceable(output):
-        raise InputError(f"{output} is not a trtbert package, so --force does not replace it. Choose another, or remove it yourself.")
+        raise InputError(f"{output} was not made by trtbert, so --force does not replace it. Choose another, or remove it yourself.")
 
 
 def _locked_folder(output: Path) -> tuple[Path, int]:

@@ -3,6 +3,7 @@
 import json
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,13 +14,13 @@ from tests.compress.models import classified, tagged, tiny
 from tests.models import make_model
 from trtbert.checkpoint.quiet import quiet
 from trtbert.checkpoint.read import Checkpoint, read_checkpoint, write_checkpoint
+from trtbert.compress import losses
 from trtbert.compress.attention import grouped_model
 from trtbert.compress.batches import collate, encode_examples, encode_texts
 from trtbert.compress.capture import captured, scores
 from trtbert.compress.depth import choose_layers
 from trtbert.compress.distill import (
     DistillOptions,
-    _check_teacher,
     _collate,
     _final,
     _items,
@@ -28,9 +29,11 @@ from trtbert.compress.distill import (
     distill,
     map_layers,
 )
+from trtbert.compress.layers import encoder_layers
 from trtbert.compress.method import Job
 from trtbert.compress.objectives import task_losses
 from trtbert.compress.slicing import keep_layers, slice_model
+from trtbert.compress.teachers import check_better_than_chance
 from trtbert.compress.word_masking import with_masked_words
 from trtbert.config import TrainingConfig
 from trtbert.data import Example
@@ -103,6 +106,87 @@ def test_the_student_learns_and_the_teacher_stays(loss: str, task: Task, tmp_pat
     assert distance() < 0.7 * untrained
     assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.model.state_dict().items())
     assert set(result.checkpoint.model.state_dict()) <= set(before), "projections stay out"
+
+
+ONE_STEP = TrainingConfig(max_steps=1, batch_size=64, learning_rate=1e-3)
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+def pair_without_dropout(folder: Path) -> tuple[Checkpoint, Checkpoint]:
+    """A student of 3 layers whose weights are nobody's, and a teacher of 6."""
+    teacher = tiny(folder / "teacher", num_hidden_layers=6, **NO_DROPOUT)
+    other = tiny(folder / "student", num_hidden_layers=3, seed=1, **NO_DROPOUT)
+    return teacher.with_model(other.model), teacher
+
+
+@torch.no_grad()
+def inside(checkpoint: Checkpoint, batch: Any) -> tuple[Any, list[tuple[torch.Tensor, ...]]]:
+    """The hidden states as transformers gives them, and q, k and v of each layer."""
+    hidden = checkpoint.model(**batch.inputs, output_hidden_states=True).hidden_states
+    parts = [(layer.query(x), layer.key(x), layer.value(x)) for layer, x in zip(encoder_layers(checkpoint.model), hidden, strict=False)]
+    return hidden, parts
+
+
+def test_tinybert_compares_embeddings_and_matched_layers(tmp_path: Path) -> None:
+    student, teacher = pair_without_dropout(tmp_path)
+    batch = collate(student, encode_examples(student, classified(12)))
+    (ours, own), (theirs, other) = inside(student, batch), inside(teacher, batch)
+    expected = losses.hidden_mse(ours[0], theirs[0], batch.mask)
+    for layer, matched in ((0, 1), (1, 3), (2, 5)):
+        expected += losses.hidden_mse(ours[layer + 1], theirs[matched + 1], batch.mask)
+        pairs = (scores(q, k, 16) for q, k, _ in (own[layer], other[matched]))
+        expected += losses.attention_mse(*pairs, batch.mask)
+    options = DistillOptions(loss="tinybert", intermediate_epochs=1)
+    facts = distill(Job(checkpoint=student, teacher=teacher, labelled=classified(12), training=ONE_STEP), options).facts
+    assert facts["intermediate_loss"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_minilm_compares_the_last_layers(tmp_path: Path) -> None:
+    student, teacher = pair_without_dropout(tmp_path)
+    batch = collate(student, encode_examples(student, classified(12)))
+    (_, own), (_, other) = inside(student, batch), inside(teacher, batch)
+    expected = sum(float(losses.relation(a, b, batch.mask, 4)) for a, b in zip(own[-1], other[-1], strict=True))
+    options = DistillOptions(loss="minilm", intermediate_epochs=1, relation_heads=4)
+    facts = distill(Job(checkpoint=student, teacher=teacher, labelled=classified(12), training=ONE_STEP), options).facts
+    assert facts["intermediate_loss"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("token", ["cls", "mean"])
+def test_patient_leaves_the_last_layers_out(token: str, tmp_path: Path) -> None:
+    student, teacher = pair_without_dropout(tmp_path)
+    batch = collate(student, encode_examples(student, classified(12)))
+    (ours, _), (theirs, _) = inside(student, batch), inside(teacher, batch)
+
+    def vector(hidden: torch.Tensor) -> torch.Tensor:
+        return hidden[:, 0] if token == "cls" else (hidden * batch.mask[:, :, None]).sum(1) / batch.mask.sum(1, keepdim=True)
+
+    with torch.no_grad():
+        answers = losses.hinton(student.model(**batch.inputs).logits, teacher.model(**batch.inputs).logits, 1.0)
+    matched = ((0, 1), (1, 3))
+    patient = losses.patient([vector(ours[a + 1]) for a, _ in matched], [vector(theirs[b + 1]) for _, b in matched])
+    options = DistillOptions(loss="patient", beta=3.0, token=token)
+    facts = distill(Job(checkpoint=student, teacher=teacher, labelled=classified(12), training=ONE_STEP), options).facts
+    assert facts["last_loss"] == pytest.approx(float(answers + 3 * patient), rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["hinton", "mse"])
+def test_answers_of_questions(loss: str, tmp_path: Path) -> None:
+    teacher, other = (tiny(tmp_path / name, task="question-answering", seed=seed, **NO_DROPOUT) for seed, name in enumerate("ab"))
+    texts = [("Who?", "A young engineer named Peter Novak works for Acme in Berlin."), ("Where?", "In the museum.")]
+    batch = collate(teacher, encode_texts(teacher, texts))
+    student = teacher.with_model(other.model)
+    with torch.no_grad():
+        ours, theirs = student.model(**batch.inputs), teacher.model(**batch.inputs)
+    parts = []
+    for name in ("start_logits", "end_logits"):
+        if loss == "mse":
+            parts.append((ours[name] - theirs[name])[batch.mask != 0].square().mean())
+        else:
+            log_ours, log_theirs = ((x[name].masked_fill(batch.mask == 0, -1e30) / 3).log_softmax(-1) for x in (ours, theirs))
+            parts.append(9 * (log_theirs.exp() * (log_theirs - log_ours)).sum(-1).mean())
+    options = DistillOptions(loss=loss, temperature=3.0)
+    facts = distill(Job(checkpoint=student, teacher=teacher, texts=texts, training=ONE_STEP), options).facts
+    assert facts["last_loss"] == pytest.approx(float(torch.stack(parts).mean()), rel=1e-4)
 
 
 def test_a_student_of_another_width(tmp_path: Path) -> None:
@@ -235,7 +319,7 @@ def test_how_much_better_than_chance_a_teacher_must_be(num_labels: int, score: f
     options = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
     teacher = tiny(tmp_path, **options)
     with nullcontext() if is_good else pytest.raises(TrainingError, match="not better than chance"):
-        _check_teacher(Job(checkpoint=teacher, evaluate=lambda _model: score), teacher)
+        check_better_than_chance(Job(checkpoint=teacher, evaluate=lambda _model: score), teacher)
 
 
 def test_the_ends_of_alpha(tmp_path: Path) -> None:

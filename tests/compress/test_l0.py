@@ -17,6 +17,7 @@ from trtbert.compress.l0 import L0Options, LayerGates, _cut, prune_l0, target_at
 from trtbert.compress.layers import encoder_layers
 from trtbert.compress.method import Job
 from trtbert.config import TrainingConfig
+from trtbert.data import Example
 from trtbert.errors import InputError, UnsupportedError
 
 TEXTS = ["The museum opens at nine.", "Heavy rain", "red cat"]
@@ -174,3 +175,26 @@ def test_shared_keys_and_values_are_refused_before_training(tmp_path: Path) -> N
 
     with pytest.raises(UnsupportedError, match="its heads cannot be removed; remove heads first"):
         prune_l0(Job(checkpoint=grouped, labelled=classified(8), on_step=fail), L0Options())
+
+
+@pytest.mark.parametrize(("alpha", "counts_labels", "counts_teacher"), [(0.0, True, False), (0.5, True, True), (1.0, False, True)])
+def test_what_is_learnt(alpha: float, counts_labels: bool, counts_teacher: bool, tmp_path: Path) -> None:
+    """Other labels, or another teacher, change the weights where they have a share of the loss."""
+    others = [Example(example.text, classified(25)[index + 1].label) for index, example in enumerate(classified(24))]
+
+    def trained(labelled: list[Example], seed: int) -> dict[str, torch.Tensor]:
+        checkpoint = tiny(tmp_path / "0")
+        teacher = checkpoint.with_model(tiny(tmp_path / f"{seed}", seed=seed).model)
+        job = Job(checkpoint=checkpoint, teacher=teacher, labelled=labelled, training=TrainingConfig(max_steps=2, batch_size=24))
+        torch.manual_seed(0)
+        weights: dict[str, torch.Tensor] = prune_l0(job, L0Options(alpha=alpha, target_sparsity=0.3)).checkpoint.model.state_dict()
+        return weights
+
+    def are_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+        return all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+    with quiet():
+        plain = trained(classified(24), 0)
+        assert are_equal(plain, trained(classified(24), 0))
+        assert are_equal(plain, trained(others, 0)) != counts_labels
+        assert are_equal(plain, trained(classified(24), 1)) != counts_teacher

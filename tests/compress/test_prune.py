@@ -119,3 +119,12 @@ def test_costs_by_hand(tmp_path: Path) -> None:
     fewer = 2 * (10 * 4 * 48 * 16 + 2 * 10 * 10 * 16)
     assert count_macs(sliced, length=10) == count_macs(checkpoint.model, length=10) - fewer
     assert count_parameters(checkpoint.model) - count_parameters(sliced) == 2 * (4 * 48 * 16 + 3 * 16)
+
+
+@pytest.mark.parametrize(("normalise", "expected"), [(True, [2, 3]), (False, [3, 2])])
+def test_layers_are_compared_by_their_norm(normalise: bool, expected: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least head of the first layer is greater than all of the second, but the least of its own layer by far."""
+    found = [torch.tensor([100.0, 1000.0, 1000.0]), torch.tensor([1.0, 0.9, 1.0])]
+    monkeypatch.setattr("trtbert.compress.prune.importance", lambda *_args, **_options: (found, []))
+    options = HeadsOptions(sparsity=1 / 6, steps=1, normalise=normalise)
+    assert prune_heads(Job(checkpoint=tiny(tmp_path), labelled=classified(4)), options).facts["heads"] == expected

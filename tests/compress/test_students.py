@@ -19,7 +19,7 @@ from trtbert.compress.students import StudentOptions, build, compressed, student
 from trtbert.compress.students_training import Distiller, Stage, groups, plan, run_stage
 from trtbert.compress.transfer import transfer_items, with_choice
 from trtbert.config import TrainingConfig
-from trtbert.errors import InputError, UnsupportedError
+from trtbert.errors import InputError, TrainingError, UnsupportedError
 from trtbert.tasks import Task
 
 SMALL: dict[str, Any] = {"embedding_size": 16, "hidden_size": 10}
@@ -217,7 +217,7 @@ def test_two_runs_are_the_same_and_a_finished_one_is_read_back(tmp_path: Path) -
 
 
 def test_the_best_epoch_is_kept_where_there_is_a_score(tmp_path: Path) -> None:
-    scores = iter([1.0, 3.0, 2.0])
+    scores = iter([90.0, 1.0, 3.0, 2.0])  # the first is the teacher's
     training = TrainingConfig(batch_size=12, epochs=3.0, learning_rate=1e-2)
     student(job(tiny(tmp_path), training=training, evaluate=lambda _model: next(scores)), StudentOptions(**SMALL))
     assert next(scores, None) is None
@@ -293,3 +293,19 @@ def test_macs_by_hand(tmp_path: Path) -> None:
     for (kind, task), count in expected.items():
         made = distiller(tiny(tmp_path / task, task=task), kind=kind)  # type: ignore[arg-type]
         assert count_macs(made.student, length=7) == count
+
+
+def test_states_are_compared_with_the_last_of_the_teacher(tmp_path: Path) -> None:
+    checkpoint = tiny(tmp_path, num_hidden_layers=3)
+    made, projection = distiller(checkpoint), torch.nn.Linear(20, 48)
+    batch = collate(made.checkpoint, encode_examples(made.checkpoint, classified(6)))
+    kept = batch.mask != 0
+    with torch.no_grad():
+        expected = checkpoint.model(**batch.inputs, output_hidden_states=True).hidden_states[3][kept]
+        states = made.student.encoder()(**batch.inputs).last_hidden_state[kept]
+        assert made.representation(batch, projection) == pytest.approx(float((projection(states) - expected).square().mean()), rel=1e-5)
+
+
+def test_a_teacher_at_chance_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="not better than chance"):
+        student(job(tiny(tmp_path), evaluate=lambda _model: 33.4), StudentOptions(**SMALL))

@@ -173,10 +173,14 @@ class _Resizer:
                 f'say which heads were kept. Name the removed ones in config.json: "pruned_heads": {{"layer": [heads]}}.'
             )
 
+        def heads_of(bias_BNSS: torch.Tensor) -> torch.Tensor:
+            """The bias is the same for every text of the batch: taken of one and repeated, an exported graph still shows it."""
+            return bias_BNSS[:1, kept].expand(bias_BNSS.shape[0], -1, -1, -1)
+
         def select(module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
             if options.get("position_bias") is not None:
-                return args, options | {"position_bias": options["position_bias"][:, kept]}
-            return (*args[:2], args[2][:, kept], *args[3:]), options
+                return args, options | {"position_bias": heads_of(options["position_bias"])}
+            return (*args[:2], heads_of(args[2]), *args[3:]), options
 
         attention.register_forward_pre_hook(select, with_kwargs=True)
 

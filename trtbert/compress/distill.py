@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from trtbert.checkpoint.read import Checkpoint
@@ -19,13 +19,13 @@ from trtbert.compress.batches import NO_LABEL, Batch, Item, collate, encode_exam
 from trtbert.compress.capture import Captured, captured, scores
 from trtbert.compress.layers import Layer, used_layers
 from trtbert.compress.method import Job, Options, Result
-from trtbert.compress.new_texts import new_texts
+from trtbert.compress.new_texts import check_augment, new_texts
 from trtbert.compress.objectives import embeddings, task_losses
-from trtbert.compress.teachers import check_same_task
+from trtbert.compress.teachers import check_better_than_chance, check_same_task
 from trtbert.compress.training import History, train
 from trtbert.compress.word_masking import with_masked_words
 from trtbert.config import TrainingConfig
-from trtbert.errors import InputError, TrainingError, UnsupportedError
+from trtbert.errors import InputError, UnsupportedError
 
 LossName = Literal["hinton", "mse", "distilbert", "tinybert", "patient", "minilm", "hidden"]
 MapName = Literal["uniform", "last"]
@@ -54,6 +54,11 @@ class DistillOptions(Options):
     augment_model: Path | None = None
     """A masked language model that guesses the new words; without it, words are masked, replaced and left out by rules"""
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> "DistillOptions":
+        check_augment(self.augment, self.augment_model)
+        return self
+
 
 def distill(job: Job, options: DistillOptions) -> Result:
     """Train `job.checkpoint` on labelled examples, on texts, or on both; the teacher is read, and never changed.
@@ -66,7 +71,7 @@ def distill(job: Job, options: DistillOptions) -> Result:
         raise InputError("distill needs a teacher: give its folder with --teacher.")
     _check_pair(student, teacher, options)
     items = _items(job, options)
-    _check_teacher(job, teacher)
+    check_better_than_chance(job, teacher)
     teacher.model.eval().requires_grad_(False)
     facts: dict[str, Any] = {"items": len(items)}
     with ExitStack() as stack:
@@ -74,7 +79,7 @@ def distill(job: Job, options: DistillOptions) -> Result:
         if options.loss in _INSIDE:
             stage = job.training.model_copy(update={"epochs": options.intermediate_epochs})
             history = _train(job, pair, items, _INSIDE[options.loss], stage, "intermediate")
-            facts["intermediate_steps"] = len(history.losses)
+            facts |= {"intermediate_steps": len(history.losses), "intermediate_loss": round(history.losses[-1], 6)}
         history = _train(job, pair, items, _final(options), job.training, "prediction")
     facts |= {"steps": len(history.losses), "last_loss": round(history.losses[-1], 6), "scores": history.scores}
     return Result(checkpoint=student, facts=facts)
@@ -196,6 +201,8 @@ def answers_loss(checkpoint: Checkpoint, outputs: Any, taught: Any, batch: Batch
     """How far the student's answers are from the teacher's: logits by the chosen loss, embeddings by squared distance."""
     if checkpoint.task == "question-answering":
         pairs = [(outputs[name], taught[name]) for name in ("start_logits", "end_logits")]
+        if options.loss == "mse":
+            return torch.stack([losses.logits_mse(ours[:, :, None], theirs[:, :, None], batch.mask) for ours, theirs in pairs]).mean()
         masked = [tuple(logits.masked_fill(batch.mask == 0, -torch.inf) for logits in pair) for pair in pairs]
         return torch.stack([losses.hinton(ours, theirs, options.temperature) for ours, theirs in masked]).mean()
     if checkpoint.task in ("sentence-similarity", "feature-extraction"):
@@ -206,7 +213,8 @@ def answers_loss(checkpoint: Checkpoint, outputs: Any, taught: Any, batch: Batch
     if options.loss == "mse":
         return losses.logits_mse(outputs.logits, taught.logits, mask)
     if checkpoint.model.config.problem_type == "multi_label_classification":
-        return nn.functional.binary_cross_entropy_with_logits(outputs.logits, taught.logits.sigmoid())
+        t = options.temperature
+        return t * t * nn.functional.binary_cross_entropy_with_logits(outputs.logits / t, (taught.logits / t).sigmoid())
     if outputs.logits.shape[-1] == 1:  # a single number has no softmax
         return losses.logits_mse(outputs.logits, taught.logits, mask)
     if options.loss == "tinybert":
@@ -310,24 +318,6 @@ def _check_inside(student: Checkpoint, teacher: Checkpoint, options: DistillOpti
                         f"The {width} columns of the {name}'s last {kind} do not divide into {options.relation_heads} relation heads; "
                         "give a divisor with --relation-heads."
                     )
-
-
-_MARGIN = 0.1
-"""Of what lies between chance and all right: a ratio to chance would ask a teacher of two classes for more than hard tasks allow."""
-
-
-def _check_teacher(job: Job, teacher: Checkpoint) -> None:
-    """A pretrained model that was taken for a finetuned one teaches noise: it shows in its score."""
-    if job.evaluate is None:
-        return
-    score = job.evaluate(teacher.model)
-    num_labels = len(teacher.labels)
-    chance = 100.0 / num_labels if teacher.task == "text-classification" and num_labels > 1 else 0.0
-    if not score > chance + _MARGIN * (100.0 - chance):
-        raise TrainingError(
-            f"The teacher scores {score:.2f} on the evaluation data, which is not better than chance ({chance:.2f}). Was a pretrained "
-            "model given instead of a finetuned one? Finetune it first, or name the right one with --teacher."
-        )
 
 
 def _size(layers: Sequence[Layer]) -> int:

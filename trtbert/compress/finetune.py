@@ -2,9 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from trtbert.checkpoint.hf_config import is_regression
 from trtbert.compress.auxiliary import read_tasks, train_tasks
 from trtbert.compress.batches import Item, collate, encode_examples
 from trtbert.compress.method import Job, Options, Result
@@ -38,9 +36,6 @@ def finetune(job: Job, options: FinetuneOptions) -> Result:
     items = encode_examples(checkpoint, job.labelled, max_length=job.training.max_length)
     history = train_on_labels(job, items, name="finetune", what="training")
     notes = [f"{count} of {len(job.labelled)} examples could not be used"] if (count := len(job.labelled) - len(items)) else []
-    if missing := _missing_labels(job):
-        shown = f"{', '.join(missing[:5])}{', ...' * (len(missing) > 5)}"
-        notes.append(f"{len(missing)} of {len(checkpoint.labels)} labels have no example and are not learnt: {shown}")
     return Result(
         checkpoint=checkpoint,
         notes=tuple(notes),
@@ -71,12 +66,3 @@ def train_on_labels(
         state=None if job.state is None else job.state / name,
         on_step=lambda done, total, _loss: job.on_step(what, done, total),
     )
-
-
-def _missing_labels(job: Job) -> list[str]:
-    """Classes or tags of the model that no example has."""
-    checkpoint = job.checkpoint
-    if checkpoint.task not in ("text-classification", "token-classification") or is_regression(checkpoint.model.config):
-        return []
-    found: set[Any] = {label for example in job.labelled for label in example.label}
-    return [label for label in checkpoint.labels if label not in found]

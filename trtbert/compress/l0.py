@@ -23,7 +23,7 @@ from trtbert.compress.layers import Layer, encoder_layers, layer_input, layer_ou
 from trtbert.compress.method import Job, Options, Result
 from trtbert.compress.objectives import task_losses
 from trtbert.compress.slicing import check_heads_can_go, keep_layers, slice_model
-from trtbert.compress.teachers import check_same_task
+from trtbert.compress.teachers import check_better_than_chance, check_same_task
 from trtbert.compress.training import num_steps, train
 from trtbert.errors import InputError
 
@@ -58,6 +58,7 @@ def prune_l0(job: Job, options: L0Options) -> Result:
     checkpoint, teacher = job.checkpoint, job.teacher
     if teacher is not None:
         check_same_task(checkpoint, teacher)
+        check_better_than_chance(job, teacher)
     teacher = teacher or checkpoint.with_model(copy.deepcopy(checkpoint.model))
     teacher.model.eval().requires_grad_(False)
     items = _items(job)

@@ -11,6 +11,12 @@ from trtbert.data import Text
 from trtbert.errors import UnsupportedError
 
 
+def check_augment(num_tries: int, model: Path | None) -> None:
+    """ValueError, for the options of a method, where a model would guess words of no text."""
+    if model is not None and not num_tries:
+        raise ValueError("augment_model guesses words for augment: give augment, how often each text is changed, or leave it out")
+
+
 def new_texts(job: Job, *, num_tries: int, model: Path | None) -> list[Text]:
     """Of each text `num_tries` changed ones, those that were there already left out; `model` is the masked language model, if any.
 

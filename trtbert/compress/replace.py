@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from trtbert.checkpoint.read import Checkpoint
@@ -45,6 +45,13 @@ class ReplaceOptions(Options):
     """Of the steps, until the probability is 1; the rest trains the successors by themselves"""
     init: Literal["every-other", "first", "last"] = "every-other"
     """Which layers successors start as: the last of their own module, or the first or last layers of the model; the paper has first"""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "ReplaceOptions":
+        of = {"group": "layers", "init": "layers", "num_kv_heads": "gqa", "window": "banded"}
+        if wrong := sorted(name for name in self.model_fields_set & set(of) if of[name] != self.successor):
+            raise ValueError(f"{', '.join(wrong)} is not for successor {self.successor}; leave it out")
+        return self
 
 
 def replace_layers(job: Job, options: ReplaceOptions) -> Result:

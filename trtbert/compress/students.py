@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from trtbert.checkpoint.auxiliary import AuxiliaryHead
@@ -16,9 +16,9 @@ from trtbert.checkpoint.students.embeddings import character_table
 from trtbert.checkpoint.students.models import Student
 from trtbert.compress.auxiliary import classifier, read_tasks, train_tasks
 from trtbert.compress.method import Job, Options, Result
-from trtbert.compress.new_texts import new_texts
+from trtbert.compress.new_texts import check_augment, new_texts
 from trtbert.compress.students_training import Distiller, Loss, Schedule, run_stages
-from trtbert.compress.teachers import check_same_task
+from trtbert.compress.teachers import check_better_than_chance, check_same_task
 from trtbert.errors import InputError, UnsupportedError
 from trtbert.tasks import Task
 
@@ -71,6 +71,11 @@ class StudentOptions(Options):
     augment_model: Path | None = None
     """A masked language model that guesses the new words; without it, words are masked, replaced and left out by rules"""
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> "StudentOptions":
+        check_augment(self.augment, self.augment_model)
+        return self
+
 
 def student(job: Job, options: StudentOptions) -> Result:
     """Build a student of the checkpoint and train it on the answers of `job.teacher`, or of the checkpoint where there is none.
@@ -80,7 +85,10 @@ def student(job: Job, options: StudentOptions) -> Result:
     """
     teacher = job.teacher or job.checkpoint
     check(job.checkpoint, teacher, options)
+    check_better_than_chance(job, teacher)
     teacher.model.eval().requires_grad_(False)
+    if teacher is not job.checkpoint:
+        job.checkpoint.model.to("meta")  # what it weighs is not needed, and no method keeps more than two models
     model = build(job.checkpoint, teacher, options, seed=job.training.seed)
     if options.auxiliary:
         return _student_of_tasks(job, model, teacher, options)

@@ -138,7 +138,7 @@ class _Run:
             raise TrainingError(
                 f"The loss of step {step + 1} of {self.total} is {value}: training diverged. "
                 f"Lower the learning rate (now {self.config.learning_rate:g}) or check the data"
-                + (f"; what was saved last is in {self.state}." if self.state is not None else ".")
+                + (f"; what was saved last is in {self.state}." if self.state is not None and (self.state / STATE).is_file() else ".")
             )
         nn.utils.clip_grad_norm_((p for g in self.optimizer.param_groups for p in g["params"]), self.config.max_grad_norm)
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
