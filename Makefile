@@ -33,7 +33,7 @@ lint: .venv/linters
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "trtbert needs Python 3.11 or later: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(PIP) --constraint constraints.txt --editable '.[compress,openvino,tensorrt-rtx,test]'
+	$(PIP) --constraint constraints.txt --editable '.[compress,openvino,serve,tensorrt-rtx,test]'
 	touch $@
 
 .venv/linters: .venv/installed

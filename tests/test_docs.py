@@ -35,8 +35,9 @@ def test_links_lead_to_files(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_the_tests_of_bad_inputs_exist() -> None:
-    names = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "bad-inputs.md").read_text())
+@pytest.mark.parametrize("page", ["bad-inputs.md", "security.md"])
+def test_the_tests_that_a_page_names_exist(page: str) -> None:
+    names = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / page).read_text())
     assert len(names) > 15
     for file, name in names:
         functions = {node.name for node in ast.walk(ast.parse((ROOT / file).read_text())) if isinstance(node, ast.FunctionDef)}

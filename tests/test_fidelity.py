@@ -188,5 +188,5 @@ def test_answers_are_compared_with_those_to_the_same_text(tokenizer: Path, monke
     expected = by_text("text-classification", lambda num: [float(num == label) for label in range(1, NUM + 1)])
     first, second = (encoder(tokenizer, "text-classification", expected, width=NUM) for _ in range(2))
     fidelity = Fidelity(first, first.tokenize(TEXTS))
-    monkeypatch.setattr(second, "_max_tokens", 9)
+    monkeypatch.setattr(second, "max_tokens", 9)
     assert fidelity.percent(second) == 100.0

@@ -31,6 +31,7 @@ from trtbert.describe import compression_lines, describe_package, figure_lines
 from trtbert.errors import ConfigError, InputError, MissingRuntimeError, TrtbertError
 from trtbert.flags import add_flags, given
 from trtbert.package import Package, open_package
+from trtbert.serve.command import add_serve
 from trtbert.tasks import TASKS
 from trtbert.version import __version__
 
@@ -81,7 +82,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="trtbert", description="Compile BERT-family encoders into small, fast, verified packages.")
     parser.add_argument("--version", action="version", version=f"trtbert {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_compile, _add_compress, _add_build, _add_verify, _add_predict, _add_inspect):
+    for add in (_add_compile, _add_compress, _add_build, _add_verify, _add_predict, _add_inspect, add_serve):
         command = add(commands)
         command.formatter_class = argparse.RawDescriptionHelpFormatter
         if add is _add_compress and list(arguments[:1]) == ["compress"]:
@@ -211,7 +212,7 @@ def _add_method(command: argparse.ArgumentParser, arguments: Sequence[str]) -> N
             raise ConfigError(f"There is no compression method {found.method!r}; choose one of:\n{methods}")
         method = METHODS[found.method]
         add_flags(command.add_argument_group(f"{found.method}: {method.summary}"), method.options)
-    if found.search or found.recipe is not None or (found.method is not None and METHODS[found.method].is_trained):
+    if found.search or (found.recipe is not None if found.method is None else METHODS[found.method].is_trained):
         add_flags(command.add_argument_group("training"), TrainingConfig)
 
 
@@ -302,9 +303,11 @@ def _compress(parsed: argparse.Namespace) -> None:
             training = config_from_mapping(given(parsed, TrainingConfig), TrainingConfig)
             done = search(parsed.model, parsed.output, data, options, training, **shown)
         else:
-            from trtbert.compression import compress
+            from trtbert.compression import compress, is_main
 
             done = compress(parsed.model, parsed.output, _compress_config(parsed), **shown)
+            if not is_main():
+                return
     _print(compression_lines(done.path, done.facts))
     if done.package is not None:
         _print_package(done.package)

@@ -13,10 +13,10 @@ from trtbert import metrics
 from trtbert.config import Metric
 from trtbert.data import Example
 from trtbert.errors import ConfigError, InputError
-from trtbert.predictor.answers import find_answers
-from trtbert.predictor.embeddings import encode_texts, rank_pairs
+from trtbert.predictor.answers import answers_job
+from trtbert.predictor.embeddings import embeddings_job, ranking_job
 from trtbert.predictor.encoder import Encoder
-from trtbert.predictor.labels import label_name, predict_labels
+from trtbert.predictor.labels import label_name, labels_job
 from trtbert.runtime import Array
 from trtbert.tasks import Task
 
@@ -93,18 +93,18 @@ def _are_numbers(examples: Sequence[Example]) -> bool:
 
 
 def _numbers(encoder: Encoder, examples: Sequence[Example]) -> list[Any]:
-    return [answer["score"] for answer in predict_labels(encoder, [example.text for example in examples])]
+    return [answer["score"] for answer in encoder.run(labels_job(encoder, [example.text for example in examples]))]
 
 
 def _best_labels(encoder: Encoder, examples: Sequence[Example]) -> list[Any]:
-    return [(answer["label"],) for answer in predict_labels(encoder, [example.text for example in examples])]
+    return [(answer["label"],) for answer in encoder.run(labels_job(encoder, [example.text for example in examples]))]
 
 
 def _label_sets(encoder: Encoder, examples: Sequence[Example]) -> list[Any]:
     """The labels with a score of one half or more, for examples with any number of labels."""
     if encoder.facts.activation != "sigmoid":
         raise InputError("Some examples have no label or several, but this model gives each text one label. Give each example one.")
-    ranked = predict_labels(encoder, [example.text for example in examples], top_k=None)
+    ranked = encoder.run(labels_job(encoder, [example.text for example in examples], top_k=None))
     return [tuple(sorted(answer["label"] for answer in answers if answer["score"] >= 0.5)) for answers in ranked]
 
 
@@ -132,7 +132,8 @@ def _first_tokens(words: Sequence[str], encoding: Encoding) -> dict[int, int]:
 
 def _answers(encoder: Encoder, examples: Sequence[Example], *, handle_impossible_answer: bool = False) -> list[Any]:
     pairs = [(example.text[0], example.text[1]) for example in examples]
-    found = find_answers(encoder, pairs, max_answer_len=_MAX_ANSWER_LEN, handle_impossible_answer=handle_impossible_answer)
+    job = answers_job(encoder, pairs, max_answer_len=_MAX_ANSWER_LEN, handle_impossible_answer=handle_impossible_answer)
+    found = encoder.run(job)
     return [answer["answer"] for answer in found]
 
 
@@ -159,12 +160,12 @@ def _nearest_classes(encoder: Encoder, examples: Sequence[Example]) -> list[Any]
 
 
 def _directions(encoder: Encoder, texts: Sequence[str]) -> Array:
-    vectors_ND = np.stack(encode_texts(encoder, texts)).astype(np.float64)
+    vectors_ND = np.stack(encoder.run(embeddings_job(encoder, texts))).astype(np.float64)
     return np.asarray(vectors_ND / np.maximum(np.linalg.norm(vectors_ND, axis=1, keepdims=True), 1e-12))
 
 
 def _relevances(encoder: Encoder, examples: Sequence[Example]) -> list[Any]:
-    scores = rank_pairs(encoder, [example.text for example in examples])
+    scores = encoder.run(ranking_job(encoder, [example.text for example in examples]))
     if any(np.ndim(score) for score in scores):
         raise InputError(f"Ranking needs one score a pair, but this model gives {len(scores[0])}. Compile it for text-classification.")
     return scores

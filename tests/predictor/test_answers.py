@@ -81,7 +81,7 @@ def test_answers(made: tuple[Predictor, Path], options: dict[str, Any]) -> None:
     for example, actual in zip(examples, predictor.predict(examples, **options), strict=True):
         expected, _ = reference(checkpoint, example, **options)
         assert_same([actual] if options["top_k"] == 1 else actual, expected)
-        num_windows += len(predictor._encoder.tokenizer.encode(example["context"])) // LENGTH
+        num_windows += len(predictor.encoder.tokenizer.encode(example["context"])) // LENGTH
     assert num_windows > 3
 
 
@@ -90,6 +90,18 @@ def test_the_score_of_no_answer(made: tuple[Predictor, Path]) -> None:
     answers = predictor.predict(EXAMPLES[0], top_k=2000, handle_impossible_answer=True)
     _, null_score = reference(checkpoint, EXAMPLES[0], top_k=50)
     assert [a["score"] for a in answers if a["answer"] == ""] == [pytest.approx(null_score, rel=1e-4)]
+
+
+def test_more_windows_than_are_allowed(made: tuple[Predictor, Path]) -> None:
+    predictor, _ = made
+    example = next(example for example in EXAMPLES if len(example["question"]) < 60)
+    long = {**example, "context": " ".join([example["context"]] * 20)}
+    num = len(predictor.job([long]).encodings)
+    assert num > 2
+    assert predictor.predict(long, max_windows=num) == predictor.predict(long)
+    for inputs, most in (([long], num - 1), ([long, long], 2 * num - 1)):
+        with pytest.raises(InputError, match="too many for max_windows"):
+            predictor.predict(inputs, max_windows=most)
 
 
 def test_a_narrower_stride_makes_other_windows(made: tuple[Predictor, Path]) -> None:

@@ -44,6 +44,12 @@ def test_padding_counts() -> None:
     assert [len(batch.indices) for batch in plan_batches([10] * 2, (), max_tokens=5)] == [1, 1]
 
 
+def test_a_batch_is_padded_to_the_length_that_is_asked_for() -> None:
+    batches = plan_batches([10] * 25, (), max_tokens=100, min_length=20)
+    assert [(len(batch.indices), batch.length) for batch in batches] == [(5, 20)] * 5
+    assert [batch.length for batch in plan_batches([30], (), min_length=20)] == [30]
+
+
 def test_one_text_takes_the_profile_that_needs_no_filling() -> None:
     assert [(batch.length, batch.num_rows) for batch in plan_batches([5], (LATENCY, THROUGHPUT))] == [(5, 1)]
     assert [(batch.length, batch.num_rows) for batch in plan_batches([5] * 17, (LATENCY, THROUGHPUT))] == [(8, 16), (5, 1)]

@@ -1,5 +1,6 @@
 """question-answering: a question and a context -> the spans of the context that answer it, long contexts in overlapping windows."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from tokenizers import Encoding, Tokenizer
 
 from trtbert.errors import ConfigError, InputError
 from trtbert.predictor.encoder import Encoder
+from trtbert.predictor.job import Job, Row
 from trtbert.predictor.options import check_number
 from trtbert.runtime import Array
 
@@ -68,7 +70,7 @@ def examples_from(inputs: Any, question: Any, context: Any) -> Any:
     return [{"question": q, "context": c} for q, c in zip(question, contexts, strict=True)]
 
 
-def find_answers(
+def answers_job(
     encoder: Encoder,
     examples: Sequence[Example],
     *,
@@ -78,29 +80,38 @@ def find_answers(
     doc_stride: int | None = None,
     max_seq_len: int | None = None,
     align_to_words: bool = True,
-) -> list[Any]:
+    max_windows: int | None = None,
+) -> Job:
     """{"score", "start", "end", "answer"} for each example, start and end as characters of the context; with top_k > 1 a list of them.
 
     A context longer than `max_seq_len` tokens (384, or the model's maximum) goes through in windows that overlap by `doc_stride`
-    tokens (128, or half a window). The scores are those of `transformers` 4: start and end probabilities multiplied, per window.
+    tokens (128, or half a window); more than `max_windows` for all examples together are an InputError.
+    The scores are those of `transformers` 4: start and end probabilities multiplied, per window.
     """
     options = _Options(check_number("top_k", top_k), check_number("max_answer_len", max_answer_len), align_to_words)
     length, stride = _window_sizes(encoder, max_seq_len, doc_stride)
-    windows = [list(_windows(encoder.tokenizer, example, length, stride)) for example in examples]
-    flat = [window for group in windows for window in group]
-    found: dict[int, _Spans] = {}
-    for index, row in encoder.rows([window.encoding for window in flat]):
-        found[index] = _best_spans(row["start_logits"], row["end_logits"], flat[index].encoding, options)
-    spans = iter(found[index] for index in range(len(flat)))
-    results = []
-    for (_, context), group in zip(examples, windows, strict=True):
-        candidates = list(zip(group, spans, strict=False))
-        answers = _answers(context, candidates, align_to_words)
-        if handle_impossible_answer:
-            answers.append(_NOTHING_FOUND | {"score": min(spans.null_score for _, spans in candidates)})
-        answers = sorted(answers, key=lambda answer: -answer["score"])[:top_k]
-        results.append(answers if top_k > 1 else (answers or [dict(_NOTHING_FOUND)])[0])
-    return results
+    windows: list[list[_Window]] = []
+    for example in examples:
+        most = None if max_windows is None else max_windows - sum(map(len, windows))
+        windows.append(list(_windows(encoder.tokenizer, example, length, stride, most)))
+    flat = [window.encoding for group in windows for window in group]
+
+    def take(index: int, row: Row) -> _Spans:
+        return _best_spans(row["start_logits"], row["end_logits"], flat[index], options)
+
+    def finish(kept: list[Any]) -> list[Any]:
+        spans = iter(kept)
+        results = []
+        for (_, context), group in zip(examples, windows, strict=True):
+            candidates = list(zip(group, spans, strict=False))
+            answers = _answers(context, candidates, align_to_words)
+            if handle_impossible_answer:
+                answers.append(_NOTHING_FOUND | {"score": min(spans.null_score for _, spans in candidates)})
+            answers = sorted(answers, key=lambda answer: -answer["score"])[:top_k]
+            results.append(answers if top_k > 1 else (answers or [dict(_NOTHING_FOUND)])[0])
+        return results
+
+    return Job(flat, take, finish)
 
 
 def _window_sizes(encoder: Encoder, max_seq_len: int | None, doc_stride: int | None) -> tuple[int, int]:
@@ -114,12 +125,16 @@ def _window_sizes(encoder: Encoder, max_seq_len: int | None, doc_stride: int | N
     return length, stride
 
 
-def _windows(tokenizer: Tokenizer, example: Example, length: int, stride: int) -> Iterator[_Window]:
+def _windows(tokenizer: Tokenizer, example: Example, length: int, stride: int, most: int | None) -> Iterator[_Window]:
     """The question with each part of the context; a question that leaves no room for more than `stride` tokens is cut."""
     question, context = (_tokenize_alone(tokenizer, text) for text in example)
     room = length - tokenizer.num_special_tokens_to_add(is_pair=True)
     question.truncate(room - stride - 1)
-    context.truncate(room - len(question), stride=stride)
+    room -= len(question)
+    num = 1 + max(0, math.ceil((len(context) - room) / (room - stride)))
+    if most is not None and num > most:  # Said before they are made: with a long question each holds one new token.
+        raise InputError(f"A context of {len(context)} tokens takes {num} windows, too many for max_windows. Shorten it, or the question.")
+    context.truncate(room, stride=stride)
     for part in [context, *context.overflowing]:
         yield _Window(tokenizer.post_process(question, part), part)
 

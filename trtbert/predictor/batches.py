@@ -20,13 +20,19 @@ class Batch:
     num_rows: int
 
 
-def plan_batches(lengths: Sequence[int], profiles: Sequence[Profile], *, max_tokens: int = MAX_TOKENS_CPU) -> list[Batch]:
-    """Sort by length, longest first, and cut into batches of at most `max_tokens` padded tokens that fit a profile."""
+def plan_batches(
+    lengths: Sequence[int], profiles: Sequence[Profile], *, max_tokens: int = MAX_TOKENS_CPU, min_length: int = 1
+) -> list[Batch]:
+    """Sort by length, longest first, and cut into batches of at most `max_tokens` padded tokens that fit a profile.
+
+    A batch is padded to its longest text, or to `min_length`.
+    """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     batches = []
     while order:
-        profile = _choose_profile(lengths[order[0]], len(order), profiles)
-        length = max(lengths[order[0]], profile.seq_len.min if profile and profile.seq_len else 1)
+        longest = max(lengths[order[0]], min_length)
+        profile = _choose_profile(longest, len(order), profiles)
+        length = max(longest, profile.seq_len.min if profile and profile.seq_len else 1)
         most = max(1, max_tokens // length)
         if profile is not None:
             most = min(profile.batch_size.max, max(most, profile.batch_size.min))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Encoding
 
@@ -10,6 +11,7 @@ from trtbert.config import Profile, Target
 from trtbert.data import Text
 from trtbert.package import ModelFacts
 from trtbert.predictor.batches import MAX_TOKENS_CPU, MAX_TOKENS_GPU, longest_length, plan_batches
+from trtbert.predictor.job import Job
 from trtbert.predictor.tokens import load_tokenizer, make_feeds, tokenize
 from trtbert.runtime import Array, Runtime
 from trtbert.tasks import TASKS
@@ -32,21 +34,31 @@ class Encoder:
         is_cut = self.facts.task != "question-answering"  # There, long contexts are cut into windows.
         self.tokenizer = load_tokenizer(tokenizer, max_length=self.max_length if is_cut else None)
         self._is_per_token = "sequence" in TASKS[self.facts.task].shape
-        self._max_tokens = MAX_TOKENS_CPU if target == "cpu" else MAX_TOKENS_GPU
+        self.max_tokens = MAX_TOKENS_CPU if target == "cpu" else MAX_TOKENS_GPU
+        """Of one batch, padding included."""
         if self._is_per_token:
             widths = [size for output in self.facts.outputs for size in output.shape[2:] if isinstance(size, int)]
-            self._max_tokens = min(self._max_tokens, _MAX_OUTPUT_VALUES // math.prod(widths))
+            self.max_tokens = min(self.max_tokens, _MAX_OUTPUT_VALUES // math.prod(widths))
 
     def tokenize(self, texts: Sequence[Text]) -> list[Encoding]:
         return tokenize(self.tokenizer, texts)
 
-    def rows(self, encodings: Sequence[Encoding]) -> Iterator[tuple[int, dict[str, Array]]]:
+    def run(self, job: Job) -> list[Any]:
+        """The answers of a job, one for each of its texts."""
+        kept: list[Any] = [None] * len(job.encodings)
+        for index, row in self.rows(job.encodings):
+            kept[index] = job.take(index, row)
+        return job.finish(kept)
+
+    def rows(self, encodings: Sequence[Encoding], *, min_length: int = 1) -> Iterator[tuple[int, dict[str, Array]]]:
         """The index of each encoding with its row of every output, batch by batch; per-token outputs come without padding.
+
+        Texts are padded to the longest of their batch, or to `min_length` where the model takes that.
 
         A row is a view of its batch: copy what is to outlive the loop.
         """
         lengths = [len(encoding) for encoding in encodings]
-        for batch in plan_batches(lengths, self._profiles, max_tokens=self._max_tokens):
+        for batch in plan_batches(lengths, self._profiles, max_tokens=self.max_tokens, min_length=min(min_length, self.max_length)):
             members = [encodings[index] for index in batch.indices]
             outputs = self.runtime.run(make_feeds(members, self.facts, length=batch.length, num_rows=batch.num_rows))
             for row, index in enumerate(batch.indices):

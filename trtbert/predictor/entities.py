@@ -10,6 +10,7 @@ from tokenizers import Encoding, Tokenizer
 from trtbert.data import Text
 from trtbert.errors import ConfigError
 from trtbert.predictor.encoder import Encoder
+from trtbert.predictor.job import Job, Row
 from trtbert.predictor.labels import label_name
 from trtbert.runtime import Array
 
@@ -28,9 +29,9 @@ class _Piece:
     is_subword: bool
 
 
-def find_entities(
+def entities_job(
     encoder: Encoder, texts: Sequence[Text], *, aggregation_strategy: Aggregation = "simple", ignore_labels: Sequence[str] = ("O",)
-) -> list[list[dict[str, Any]]]:
+) -> Job:
     """The entities of each text, with the strategies of `transformers`' token-classification pipeline.
 
     none: {"entity", "score", "index", "word", "start", "end"} for each token; simple: neighbouring tokens of one label as
@@ -40,16 +41,17 @@ def find_entities(
     if aggregation_strategy not in ("none", "simple", *_WORD_SCORES):
         raise ConfigError(f"aggregation_strategy must be one of none, simple, first, average, max, got {aggregation_strategy!r}.")
     encodings = encoder.tokenize(texts)
-    results: list[list[dict[str, Any]]] = [[] for _ in texts]
-    for index, row in encoder.rows(encodings):
+
+    def take(index: int, row: Row) -> list[dict[str, Any]]:
         pieces = _pieces(encoder.tokenizer, "".join(texts[index]), encodings[index], row["scores"])
         if aggregation_strategy in _WORD_SCORES:
             pieces = _words(encoder.tokenizer, pieces, _WORD_SCORES[aggregation_strategy])
         found = [_token(piece, encoder.facts.labels) for piece in pieces]
         if aggregation_strategy != "none":
             found = [_entity(encoder.tokenizer, group) for group in _groups(found)]
-        results[index] = [entity for entity in found if entity.get("entity", entity.get("entity_group")) not in ignore_labels]
-    return results
+        return [entity for entity in found if entity.get("entity", entity.get("entity_group")) not in ignore_labels]
+
+    return Job(encodings, take)
 
 
 def _pieces(tokenizer: Tokenizer, text: str, encoding: Encoding, scores_SL: Array) -> list[_Piece]:

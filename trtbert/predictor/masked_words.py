@@ -9,11 +9,12 @@ from tokenizers import Encoding
 from trtbert.data import Text
 from trtbert.errors import InputError, UnsupportedError
 from trtbert.predictor.encoder import Encoder
+from trtbert.predictor.job import Job, Row
 from trtbert.predictor.options import check_number
 from trtbert.runtime import Array
 
 
-def fill_masks(encoder: Encoder, texts: Sequence[Text], *, top_k: int = 5) -> list[Any]:
+def masks_job(encoder: Encoder, texts: Sequence[Text], *, top_k: int = 5) -> Job:
     """`top_k` of {"score", "token", "token_str", "sequence"}, best first; for a text with several masks, such a list for each mask."""
     check_number("top_k", top_k)
     mask_id = encoder.facts.tokenizer.mask_token_id
@@ -25,12 +26,13 @@ def fill_masks(encoder: Encoder, texts: Sequence[Text], *, top_k: int = 5) -> li
         mask = encoder.tokenizer.id_to_token(mask_id)
         text = texts[places.index([])]
         raise InputError(f"{str(text)[:80]!r} has no {mask} in its first {encoder.max_length} tokens; put {mask} where a word is to go.")
-    results: list[Any] = [None] * len(texts)
-    for index, row in encoder.rows(encodings):
+
+    def take(index: int, row: Row) -> list[Any]:
         is_only = len(places[index]) == 1  # Else the other masks must stay readable.
         filled = [_fill(encoder, encodings[index], place, row["scores"][place], top_k, is_only) for place in places[index]]
-        results[index] = filled[0] if len(filled) == 1 else filled
-    return results
+        return filled[0] if is_only else filled
+
+    return Job(encodings, take)
 
 
 def _fill(encoder: Encoder, encoding: Encoding, place: int, scores_V: Array, top_k: int, is_only: bool) -> list[dict[str, Any]]:

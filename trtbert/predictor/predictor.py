@@ -1,6 +1,6 @@
 """A package folder -> an object that answers for texts, in the shapes of `transformers.pipeline`."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,24 +10,25 @@ import numpy as np
 from trtbert.data import Text
 from trtbert.errors import InputError, UnsupportedError
 from trtbert.package import Manifest, Package, open_package
-from trtbert.predictor.answers import examples_from, find_answers
-from trtbert.predictor.embeddings import encode_texts, extract_features, rank_pairs
+from trtbert.predictor.answers import answers_job, examples_from
+from trtbert.predictor.embeddings import embeddings_job, features_job, ranking_job
 from trtbert.predictor.encoder import Encoder
-from trtbert.predictor.entities import find_entities
-from trtbert.predictor.labels import predict_labels
-from trtbert.predictor.masked_words import fill_masks
+from trtbert.predictor.entities import entities_job
+from trtbert.predictor.job import Job
+from trtbert.predictor.labels import labels_job
+from trtbert.predictor.masked_words import masks_job
 from trtbert.predictor.options import check_options
 from trtbert.runtime import Array, Runtime, open_runtime
 from trtbert.tasks import Task
 
-_TASKS: dict[Task, Callable[..., list[Any]]] = {
-    "text-classification": predict_labels,
-    "token-classification": find_entities,
-    "question-answering": find_answers,
-    "feature-extraction": extract_features,
-    "sentence-similarity": encode_texts,
-    "fill-mask": fill_masks,
-    "text-ranking": rank_pairs,
+_TASKS: dict[Task, Callable[..., Job]] = {
+    "text-classification": labels_job,
+    "token-classification": entities_job,
+    "question-answering": answers_job,
+    "feature-extraction": features_job,
+    "sentence-similarity": embeddings_job,
+    "fill-mask": masks_job,
+    "text-ranking": ranking_job,
 }
 _PAIR_KEYS = {"question-answering": ("question", "context")}
 _CHUNK = 2048
@@ -41,7 +42,7 @@ class Predictor:
         self.package = package
         self.runtime = runtime
         manifest = package.manifest
-        self._encoder = Encoder(
+        self.encoder = Encoder(
             manifest.model, runtime, tokenizer=package.tokenizer_path, profiles=manifest.profiles, target=manifest.target
         )
         self._task = package.manifest.model.task
@@ -66,10 +67,16 @@ class Predictor:
         is_single = self._is_single(texts)
         results: list[Any] = []
         for chunk in _chunks(self._texts([texts] if is_single else texts)):
-            results += function(self._encoder, chunk, **options)
+            results += self.encoder.run(function(self.encoder, chunk, **options))
         if is_single and not (self._task == "text-classification" and isinstance(texts, str) and "top_k" not in options):
             return results[0]  # A lone text classified without top_k comes in a list from `transformers`, so here too.
         return self._stacked(results)
+
+    def job(self, texts: Sequence[Any], **options: Any) -> Job:
+        """What `predict(texts, **options)` has the engine run, for a caller that batches several jobs together; raises as it does."""
+        function = _TASKS[self._task]
+        check_options(self._task, function, options)
+        return function(self.encoder, list(self._texts(texts)), **options)
 
     def encode(self, texts: str | Iterable[str]) -> Array:
         """The embeddings float32 [n,D] of texts, or [D] of one; UnsupportedError for a package of another task."""

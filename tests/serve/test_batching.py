@@ -1,0 +1,114 @@
+"""The queue: buckets, the token budget, whose turn it is, and what is given up."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from trtbert.predictor import Job
+from trtbert.serve.batching import Batch, Queue, QueueFullError, Ticket, bucket_end
+
+
+class Encoding(list[int]):
+    """As long as a text; nothing was cut off."""
+
+    overflowing: tuple[Any, ...] = ()
+
+
+def ticket(model: Any, *lengths: int) -> Ticket:
+    return Ticket(model, Job([Encoding(range(length)) for length in lengths], lambda index, row: None))  # type: ignore[arg-type]
+
+
+def put(queue: Queue, model: Any, *lengths: int) -> Ticket:
+    made = ticket(model, *lengths)
+    queue.put(made, lengths)
+    return made
+
+
+def lengths(batch: Batch | None) -> list[int]:
+    assert batch is not None
+    return [len(item.encoding) for item in batch.items]
+
+
+@dataclass(eq=False)
+class Model:
+    """With a token budget."""
+
+    max_tokens: int = 64
+
+    @property
+    def encoder(self) -> "Model":
+        return self
+
+
+@pytest.fixture
+def model() -> Model:
+    return Model()
+
+
+def test_a_bucket_pads_little() -> None:
+    for length in range(1, 600):
+        end = bucket_end(length)
+        assert length <= end == bucket_end(end)
+        assert end - length <= max(7, length / 8)
+
+
+def test_like_lengths_run_together_within_the_budget(model: Any) -> None:
+    queue = Queue(1000)
+    put(queue, model, 8, 30, 7, 6, 32)
+    put(queue, model, *[5] * 8)
+    batches = [queue.take() for _ in range(3)]
+    assert [lengths(batch) for batch in batches] == [[8, 7, 6, 5, 5, 5, 5, 5], [30, 32], [5, 5, 5]]
+    assert [batch.length for batch in batches if batch] == [8, 32, 8]
+    assert queue.num_tokens == 0
+
+
+def test_a_text_longer_than_the_budget_runs_alone(model: Any) -> None:
+    queue = Queue(1000)
+    put(queue, model, 100, 100)
+    assert lengths(queue.take()) == [100] and lengths(queue.take()) == [100]
+
+
+def test_the_longest_wait_is_next(model: Any) -> None:
+    queue = Queue(10000)
+    put(queue, model, 60)
+    for _ in range(100):
+        put(queue, model, 8)
+    assert lengths(queue.take()) == [60]
+
+
+def test_models_do_not_mix(model: Any) -> None:
+    queue, other = Queue(1000), Model()
+    put(queue, model, 8)
+    put(queue, other, 8)
+    first, second = queue.take(), queue.take()
+    assert first and second and (first.model, second.model) == (model, other)
+
+
+def test_a_full_queue_refuses_and_recovers(model: Any) -> None:
+    queue = Queue(20)
+    put(queue, model, 8, 8)
+    with pytest.raises(QueueFullError):
+        put(queue, model, 5)
+    put(queue, model, 4)
+    assert queue.is_full
+    queue.take()
+    assert not queue.is_full
+
+
+def test_what_is_given_up_makes_room(model: Any) -> None:
+    queue = Queue(1000)
+    gone, stays = put(queue, model, 8, 40), put(queue, model, 8)
+    queue.remove(gone)
+    assert queue.num_tokens == 8
+    batch = queue.take()
+    assert batch and [item.ticket for item in batch.items] == [stays]
+    queue.close()
+    assert queue.take() is None
+
+
+def test_a_closed_queue_is_emptied_first(model: Any) -> None:
+    queue = Queue(1000)
+    put(queue, model, 8)
+    queue.close()
+    assert lengths(queue.take()) == [8] and queue.take() is None

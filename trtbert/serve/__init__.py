@@ -1,0 +1,1 @@
+"""Packages -> an HTTP server that answers as the offline predictor does."""
