@@ -262,7 +262,7 @@ def test_numbers(tmp_path: Path) -> None:
     model = make_checkpoint(tmp_path / "model", "bert", task="text-classification", **options)
     rows = "".join(f"red{' cat' * (index % 5)},{(index % 5) / 4}\n" for index in range(40))
     (tmp_path / "data.csv").write_text("text,score\n" + rows, encoding="utf-8")
-    step = {"method": "finetune", "training": TRAINING | {"epochs": 30, "learning_rate": 3e-3}}
+    step = {"method": "finetune", "training": TRAINING | {"epochs": 30, "learning_rate": 3e-3, "patience": 30}}
     done = compress(model, tmp_path / "tuned", config(step, data=tmp_path / "data.csv", eval_data=tmp_path / "data.csv"))
     assert done.facts["steps"][0]["last_loss"] < 0.05 and done.facts["after"]["spearman"] > 90
     how = CompileConfig(precision="int8", eval_data=tmp_path / "data.csv", max_drop=5.0)

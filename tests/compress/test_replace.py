@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from tests.compress.models import classified, tiny
 from trtbert.checkpoint.quiet import quiet
@@ -99,12 +100,12 @@ def test_only_successors_are_trained(architecture: str, mode: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("mode", ["theseus", "blend"])
-@pytest.mark.parametrize("successor", ["gqa", "banded"])
+@pytest.mark.parametrize("how", [{"successor": "gqa", "num_kv_heads": 1}, {"successor": "banded", "window": 2}])
 @pytest.mark.parametrize("architecture", ["bert", "distilbert"])
-def test_every_layer_has_a_successor_with_another_attention(architecture: str, successor: str, mode: str, tmp_path: Path) -> None:
+def test_every_layer_has_a_successor_with_another_attention(architecture: str, how: dict[str, Any], mode: str, tmp_path: Path) -> None:
     checkpoint = tiny(tmp_path / "model", architecture)
     before = {name: tensor.clone() for name, tensor in checkpoint.model.state_dict().items()}
-    options = ReplaceOptions(successor=successor, mode=mode, window=2)
+    options = ReplaceOptions(**how, mode=mode)
     with quiet():
         result = replace_layers(Job(checkpoint=checkpoint, labelled=classified(24), training=TRAINING), options)
         write_checkpoint(result.checkpoint, tmp_path / "smaller")
@@ -114,7 +115,7 @@ def test_every_layer_has_a_successor_with_another_attention(architecture: str, s
     outside = [name for name in smaller if ".layer." not in name]
     assert outside and all(torch.equal(smaller[name], before[name]) for name in outside)
     layers = encoder_layers(result.checkpoint.model)
-    assert [layer.key.out_features for layer in layers] == [16 if successor == "gqa" else 48] * 2
+    assert [layer.key.out_features for layer in layers] == [16 if options.successor == "gqa" else 48] * 2
     assert not any(torch.equal(new.out.weight, old.out.weight) for new, old in zip(layers, encoder_layers(checkpoint.model), strict=True))
     torch.testing.assert_close(logits(read, read.model), logits(read, result.checkpoint.model), rtol=0, atol=0)
 
@@ -187,6 +188,12 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         with quiet():
             found.append(replace_layers(job, ReplaceOptions()).checkpoint.model.state_dict())
     assert all(torch.equal(tensor, found[1][name]) for name, tensor in found[0].items())
+
+
+@pytest.mark.parametrize("options", [{"window": 2}, {"successor": "gqa", "group": 3}, {"successor": "banded", "num_kv_heads": 2}])
+def test_an_option_of_another_successor(options: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="is not for successor"):
+        ReplaceOptions(**options)
 
 
 def test_what_cannot_be_replaced(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_an_existing_package_outlives_a_failure(tmp_path: Path) -> None:
 def test_another_folder_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_text("cat")
-    with pytest.raises(InputError, match="not a trtbert package"):
+    with pytest.raises(InputError, match="was not made by trtbert"):
         write(tmp_path / "photos", force=True)
     assert (tmp_path / "photos" / "cat.jpg").read_text() == "cat"
 
@@ -161,7 +161,7 @@ def test_what_appears_during_the_work_is_not_replaced(tmp_path: Path) -> None:
         write(tmp_path / "pkg", "first")
     assert listed(tmp_path) == ["pkg"]
     assert (tmp_path / "pkg" / "model.onnx").read_text() == "first"
-    with pytest.raises(InputError, match="not a trtbert package"), staged(tmp_path / "photos", force=True):
+    with pytest.raises(InputError, match="was not made by trtbert"), staged(tmp_path / "photos", force=True):
         (tmp_path / "photos").mkdir()
         (tmp_path / "photos" / "cat.jpg").write_text("cat")
     assert (tmp_path / "photos" / "cat.jpg").read_text() == "cat"
