@@ -244,16 +244,24 @@ def _load_torch(path: Path, threads: int, *, is_pooled: bool) -> Callable[[Feeds
 
 
 def _load_package(path: Path, threads: int) -> Callable[[Feeds], Run]:
+    from tokenizers import Tokenizer
+
     from trtbert import open_package
     from trtbert.runtime import open_runtime
 
-    runtime = open_runtime(open_package(path), threads=threads)
+    package = open_package(path)
+    runtime = open_runtime(package, threads=threads)
     names = {tensor.name for tensor in runtime.inputs}
+    vocab_size = Tokenizer.from_file(str(package.tokenizer_path)).get_vocab_size()
 
     def run(feeds: Feeds) -> Array:
         return next(iter(runtime.run(feeds).values()))
 
-    return lambda feeds: partial(run, {name: array.astype(np.int32) for name, array in feeds.items() if name in names})
+    def bind(feeds: Feeds) -> Run:
+        known = feeds | {"input_ids": feeds["input_ids"] % vocab_size}  # a pruned vocabulary has fewer
+        return partial(run, {name: array.astype(np.int32) for name, array in known.items() if name in names})
+
+    return bind
 
 
 def _load_onnx(path: Path, threads: int) -> Callable[[Feeds], Run]:

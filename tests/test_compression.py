@@ -24,7 +24,7 @@ from trtbert.compress import METHODS
 from trtbert.compress.layers import encoder_layers
 from trtbert.compression import FACTS, compress
 from trtbert.config import CompileConfig, CompressConfig
-from trtbert.errors import ConfigError, InputError
+from trtbert.errors import ConfigError, InputError, UnsupportedError
 from trtbert.package import open_package
 from trtbert.pipeline import compile
 from trtbert.predictor import load
@@ -340,3 +340,31 @@ def test_a_family_whose_layers_are_not_known(tmp_path: Path, data: Path, capsys:
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert "parameters" in printed and "macs" not in printed
+
+
+def test_the_package_has_the_task_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of one label may be a classifier or a ranker: what --task says holds for the [compile] table too."""
+    seen: list[CompileConfig] = []
+
+    def remembered(_model: Path, _package: Path, chosen: CompileConfig, **_options: Any) -> None:
+        seen.append(chosen)
+
+    monkeypatch.setattr("trtbert.compression.compile", remembered)
+    model = make_checkpoint(tmp_path / "ranker", "bert", task="text-ranking", num_hidden_layers=2)
+    rows = "".join(f"red?,the red cat {index},{index % 2}\n" for index in range(8))
+    (tmp_path / "data.csv").write_text("query,document,relevance\n" + rows, encoding="utf-8")
+    run = config({"method": "ffn"}, data=tmp_path / "data.csv", task="text-ranking", compile=CompileConfig(precision="int8"))
+    compress(model, tmp_path / "small", run)
+    assert [(chosen.task, chosen.calibration_data) for chosen in seen] == [("text-ranking", tmp_path / "data.csv")]
+
+
+def test_what_cannot_be_compiled_is_said_before_any_work(model: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="sm70"):
+        compress(model, tmp_path / "small", config({"method": "ffn"}, data=data, compile=CompileConfig(target="sm70", precision="int8")))
+    assert not list(tmp_path.glob("*small*"))
+
+
+def test_a_method_and_a_recipe(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["compress", str(model), "-o", str(tmp_path / "x"), "--recipe", "r.toml", "--method", "heads"])
+    assert ended.value.code == 2 and "not allowed with" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from trtbert import search as search_module
 from trtbert.cli import main
 from trtbert.compression import FACTS, compress
 from trtbert.config import CompressConfig, SearchConfig, TrainingConfig
-from trtbert.errors import ConfigError, VerificationError
+from trtbert.errors import ConfigError, InputError, VerificationError
 from trtbert.search import LADDER, Rung, search
 
 TRAINING = TrainingConfig(epochs=6, batch_size=8, learning_rate=3e-3)
@@ -69,3 +69,8 @@ def test_no_data(tmp_path: Path, data: dict[str, Any], capsys: pytest.CaptureFix
         search(tmp_path, tmp_path / "small", {"data": data["data"]}, SearchConfig(), TRAINING)
     assert main(["compress", str(tmp_path), "-o", str(tmp_path / "small"), "--search", "--max-drop", "1"]) == 2
     assert "give --data and --eval-data" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere"):
+        search(tmp_path / "nowhere", tmp_path / "x", {"data": "a.csv", "eval_data": "b.csv"}, SearchConfig(), TrainingConfig())

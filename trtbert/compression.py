@@ -26,7 +26,7 @@ from trtbert.data import Example, Text, read_examples, read_labels, read_texts
 from trtbert.errors import ConfigError, InputError, TrtbertError, UnsupportedError
 from trtbert.evaluation import evaluate, metric_for
 from trtbert.package import Package, check_package_output
-from trtbert.pipeline import compile
+from trtbert.pipeline import compile, resolve
 from trtbert.predictor.encoder import Encoder
 from trtbert.tasks import Task
 from trtbert.version import __version__
@@ -74,14 +74,8 @@ def compress(
     is there.
     """
     output, source = Path(output), find_model(Path(model))
-    if output.resolve() == source.resolve():
-        raise InputError(f"{output} is the model itself, and a run that fails must not lose it. Choose another output.")
     package = output.with_name(f"{output.name}.package")
-    if config.compile is not None:
-        check_package_output(package, force)
-    options = [method_options(step) for step in config.steps]  # all of them, before any work
-    if config.teacher is not None and not any(METHODS[step.method].has_teacher for step in config.steps):
-        raise ConfigError(f"A teacher is given, and {', '.join(step.method for step in config.steps)} learns from none; leave it out.")
+    options = _check(source, output, package, config, force)
     with quiet(), _folder(output, force) as folder:
         on_stage("reading")
         checkpoint, data = _read(source, config)
@@ -101,6 +95,19 @@ def compress(
     if config.compile is None:
         return Compressed(path=output, facts=facts)
     return Compressed(path=output, facts=facts, package=_compile(output, package, config, checkpoint.task, force, on_stage, on_progress))
+
+
+def _check(source: Path, output: Path, package: Path, config: CompressConfig, force: bool) -> list[Options]:
+    """The options of each step; raises what can be told before any work."""
+    options = [method_options(step) for step in config.steps]
+    if output.resolve() == source.resolve():
+        raise InputError(f"{output} is the model itself, and a run that fails must not lose it. Choose another output.")
+    if config.compile is not None:
+        check_package_output(package, force)
+        resolve(config.compile)
+    if config.teacher is not None and not any(METHODS[step.method].has_teacher for step in config.steps):
+        raise ConfigError(f"A teacher is given, and {', '.join(step.method for step in config.steps)} learns from none; leave it out.")
+    return options
 
 
 def _compile(

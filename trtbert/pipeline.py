@@ -3,7 +3,7 @@
 import gc
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,15 +81,7 @@ def compile(
     target is missing, the MissingRuntimeError names the build kit that was written beside `output`.
     """
     config, output = config or CompileConfig(), Path(output)
-    runtime, precision, lowering = targets.resolve(
-        config.target, config.runtime, config.precision, config.lowering, is_packed=config.packed
-    )
-    if runtime != "tensorrt":  # which needs its GPU only for the last step; without it the rest becomes a build kit
-        targets.check_available(config.target, runtime)
-    if lowering == PLUGIN:
-        plugin_library.check_obtainable(config.target)
-    if config.calibration_data is not None:  # before minutes of other work
-        read_texts(config.calibration_data, column=config.text_column)
+    runtime, precision, lowering = resolve(config)
     if dump is not None:
         _make_dump_folder(dump, output)
     with staged(output, force) as folder:
@@ -111,6 +103,20 @@ def compile(
             manifest = build_engine(prepared, folder, output, is_raced=_is_raced(config, prepared.manifest.quantization))
         write_package(folder, manifest)
     return open_package(output, check_hashes=False)
+
+
+def resolve(config: CompileConfig) -> tuple[Runtime, Precision, LoweringName]:
+    """What `auto` means on this machine; raises what can be told of the options before any work."""
+    runtime, precision, lowering = targets.resolve(
+        config.target, config.runtime, config.precision, config.lowering, is_packed=config.packed
+    )
+    if runtime != "tensorrt":  # which needs its GPU only for the last step; without it the rest becomes a build kit
+        targets.check_available(config.target, runtime)
+    if lowering == PLUGIN:
+        plugin_library.check_obtainable(config.target)
+    if config.calibration_data is not None:
+        read_texts(config.calibration_data, column=config.text_column)
+    return runtime, precision, lowering
 
 
 def _is_raced(config: CompileConfig, quantization: Quantization | None) -> bool:
@@ -144,7 +150,7 @@ def build(kit: Path | str, output: Path | str, *, force: bool = False) -> Packag
 def _prepare(job: _Job) -> Prepared:
     """The stages that are the same for every engine."""
     job.on_stage("export")
-    config, precision = job.config, job.precision
+    config = job.config
     source = load_source(job.model, config, job.folder)
     facts, fingerprint, model = source.facts, source.fingerprint, source.model
     profiles = targets.resolve_profiles(config.profiles, facts.max_length)
@@ -155,30 +161,16 @@ def _prepare(job: _Job) -> Prepared:
     verifier.check("export", model)
     job.on_stage("rewrite")
     rewritten = rewrite(model, architecture=facts.architecture, num_layers=facts.num_layers, allow_unfused=config.allow_unfused)
-    model, notes = rewritten.model, tuple[str, ...]()
-    verifier.check("rewrite", model)
+    verifier.check("rewrite", rewritten.model)
     if config.packed:
-        check_packable(model, config.target, facts.tokenizer)
-    quantization: Quantization | None = None
-    if precision == "int8":
-        if plan_lstms(model.graph):
-            targets.check_int8_lstms(config.target, job.runtime)
-        job.on_stage("calibrate")
-        quantized = _quantize(job, model, facts, fingerprint["sha256"])
-        model, notes, quantization = quantized.model, quantized.notes, quantized.facts
-        verifier.check("calibrate", model, precision=precision)
-    half = HALF[precision] if config.target != "cpu" else None
-    if half is not None:
-        job.on_stage("precision")
-        converted = convert(model, half, batches)
-        model, notes = converted.model, notes + converted.notes
-        verifier.check("precision", model, precision=precision, is_half=True)
+        check_packable(rewritten.model, config.target, facts.tokenizer)
+    model, notes, quantization = _lower_precision(job, rewritten.model, facts, fingerprint["sha256"], batches, verifier)
     manifest = Manifest(
         trtbert_version=__version__,
         model=facts,
         target=config.target,
         runtime=job.runtime,
-        precision=precision,
+        precision=job.precision,
         engine=None,
         versions={name: version for name, version in fingerprint.items() if name in _LIBRARIES},
         profiles=profiles,
@@ -191,6 +183,27 @@ def _prepare(job: _Job) -> Prepared:
         files={},
     )
     return Prepared(model=model, manifest=manifest, lowering=job.lowering, is_packed=config.packed, verifier=verifier)
+
+
+def _lower_precision(
+    job: _Job, model: ir.Model, facts: ModelFacts, source_sha256: str, batches: Sequence[Feeds], verifier: Verifier
+) -> tuple[ir.Model, tuple[str, ...], Quantization | None]:
+    """The graph in INT8 and in half precision, as far as they were asked for, with the notes and what the manifest says of INT8."""
+    notes, quantization, precision = tuple[str, ...](), None, job.precision
+    if precision == "int8":
+        if plan_lstms(model.graph):
+            targets.check_int8_lstms(job.config.target, job.runtime)
+        job.on_stage("calibrate")
+        quantized = _quantize(job, model, facts, source_sha256)
+        model, notes, quantization = quantized.model, quantized.notes, quantized.facts
+        verifier.check("calibrate", model, precision=precision)
+    half = HALF[precision] if job.config.target != "cpu" else None
+    if half is not None:
+        job.on_stage("precision")
+        converted = convert(model, half, batches)
+        model, notes = converted.model, notes + converted.notes
+        verifier.check("precision", model, precision=precision, is_half=True)
+    return model, notes, quantization
 
 
 def _source_facts(job: _Job, sha256: str) -> SourceFacts:

@@ -386,3 +386,17 @@ def test_heads_that_share_keys(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="The 12 columns of the student's last keys do not divide into 8 relation heads"):
         distill(job, DistillOptions(loss="minilm", relation_heads=8))
     assert distill(job, DistillOptions(loss="minilm", relation_heads=4)).facts["steps"] == 4
+
+
+def test_several_labels_a_text_at_a_temperature(tmp_path: Path) -> None:
+    """T^2 times the binary cross-entropy of logits / T, so that the size of the gradient stays."""
+    options = NO_DROPOUT | {"problem_type": "multi_label_classification"}
+    teacher, other = (tiny(tmp_path / name, seed=seed, **options) for seed, name in enumerate("ab"))
+    student, texts = teacher.with_model(other.model), [example.text for example in classified(12)]
+    batch = collate(teacher, encode_texts(teacher, texts))
+    with torch.no_grad():
+        ours, theirs = (checkpoint.model(**batch.inputs).logits / 3 for checkpoint in (student, teacher))
+    share = theirs.sigmoid()
+    expected = -9 * (share * ours.sigmoid().log() + (1 - share) * (1 - ours.sigmoid()).log()).mean()
+    job = Job(checkpoint=student, teacher=teacher, texts=texts, training=ONE_STEP)
+    assert distill(job, DistillOptions(temperature=3.0)).facts["last_loss"] == pytest.approx(float(expected), rel=1e-4)

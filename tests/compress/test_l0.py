@@ -18,7 +18,7 @@ from trtbert.compress.layers import encoder_layers
 from trtbert.compress.method import Job
 from trtbert.config import TrainingConfig
 from trtbert.data import Example
-from trtbert.errors import InputError, UnsupportedError
+from trtbert.errors import InputError, TrainingError, UnsupportedError
 
 TEXTS = ["The museum opens at nine.", "Heavy rain", "red cat"]
 
@@ -198,3 +198,10 @@ def test_what_is_learnt(alpha: float, counts_labels: bool, counts_teacher: bool,
         assert are_equal(plain, trained(classified(24), 0))
         assert are_equal(plain, trained(others, 0)) != counts_labels
         assert are_equal(plain, trained(classified(24), 1)) != counts_teacher
+
+
+def test_a_teacher_at_chance_is_refused(tmp_path: Path) -> None:
+    checkpoint = tiny(tmp_path)
+    job = Job(checkpoint=checkpoint, teacher=checkpoint, labelled=classified(8), evaluate=lambda _model: 33.4)
+    with pytest.raises(TrainingError, match="not better than chance"):
+        prune_l0(job, L0Options())

@@ -19,7 +19,7 @@ from trtbert.compress.objectives import embeddings
 from trtbert.compress.replace import ReplaceOptions, Switch, initial_layers, replace_layers, replaced, replacing_rate
 from trtbert.compress.slicing import keep_layers, slice_model
 from trtbert.config import TrainingConfig
-from trtbert.errors import InputError
+from trtbert.errors import InputError, UnsupportedError
 
 TRAINING = TrainingConfig(epochs=3, batch_size=8, learning_rate=1e-3)
 
@@ -230,3 +230,8 @@ def test_without_labels_the_answers_come_back(mode: str, tmp_path: Path) -> None
     assert lost > 0.02
     assert 1 - (embedded(found.model) * expected).sum(-1).mean() < 0.5 * lost
     assert all(torch.equal(tensor, before[name]) for name, tensor in checkpoint.model.state_dict().items())
+
+
+def test_layers_that_are_one(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="--method depth"):
+        replace_layers(Job(checkpoint=tiny(tmp_path, "albert"), labelled=classified(8)), ReplaceOptions())

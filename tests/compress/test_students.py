@@ -15,10 +15,12 @@ from trtbert.checkpoint.read import Checkpoint, read_checkpoint, write_checkpoin
 from trtbert.compress.batches import NO_LABEL, collate, encode_examples
 from trtbert.compress.macs import count_macs
 from trtbert.compress.method import Job, Result
+from trtbert.compress.new_texts import new_texts
 from trtbert.compress.students import StudentOptions, build, compressed, student
 from trtbert.compress.students_training import Distiller, Stage, groups, plan, run_stage
 from trtbert.compress.transfer import transfer_items, with_choice
 from trtbert.config import TrainingConfig
+from trtbert.data import Example
 from trtbert.errors import InputError, TrainingError, UnsupportedError
 from trtbert.tasks import Task
 
@@ -309,3 +311,22 @@ def test_states_are_compared_with_the_last_of_the_teacher(tmp_path: Path) -> Non
 def test_a_teacher_at_chance_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="not better than chance"):
         student(job(tiny(tmp_path), evaluate=lambda _model: 33.4), StudentOptions(**SMALL))
+
+
+@pytest.mark.parametrize("loss", ["mse", "kl"])
+def test_changed_texts_are_answered_too(loss: str, tmp_path: Path) -> None:
+    """With mse each text counts once and its changed ones after it; with kl the labelled ones are there already, with their labels."""
+    items: list[int] = []
+
+    def count(_what: str, _done: int, total: int) -> None:
+        items.append(total)
+
+    training = TrainingConfig(batch_size=1, epochs=1, max_length=32)
+    words = ["museum", "opens", "morning", "engineer", "closes", "afternoon"]
+    labels = LABELS["text-classification"]
+    labelled = [Example(f"the {a} and {b} of nine", (labels[0],)) for a in words for b in words]
+    checkpoint = tiny(tmp_path)
+    options = StudentOptions(**SMALL, loss=loss, augment=2)
+    added = len(new_texts(Job(checkpoint=checkpoint, labelled=labelled, training=training), options))
+    student(job(checkpoint, labelled=labelled, training=training, on_step=count), options)
+    assert added > 36 and set(items) == {36 + added}

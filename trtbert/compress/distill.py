@@ -6,11 +6,10 @@ Legend: B examples, S sequence, L labels, D and E hidden sizes of student and te
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import nn
 
 from trtbert.checkpoint.read import Checkpoint
@@ -18,8 +17,8 @@ from trtbert.compress import losses
 from trtbert.compress.batches import NO_LABEL, Batch, Item, collate, encode_examples, encode_texts
 from trtbert.compress.capture import Captured, captured, scores
 from trtbert.compress.layers import Layer, used_layers
-from trtbert.compress.method import Job, Options, Result
-from trtbert.compress.new_texts import check_augment, new_texts
+from trtbert.compress.method import Job, Result
+from trtbert.compress.new_texts import AugmentOptions, new_texts
 from trtbert.compress.objectives import embeddings, task_losses
 from trtbert.compress.teachers import check_better_than_chance, check_same_task
 from trtbert.compress.training import History, train
@@ -31,7 +30,7 @@ LossName = Literal["hinton", "mse", "distilbert", "tinybert", "patient", "minilm
 MapName = Literal["uniform", "last"]
 
 
-class DistillOptions(Options):
+class DistillOptions(AugmentOptions):
     loss: LossName = "hinton"
     """What is learnt: the teacher's logits (hinton, or mse), and also hidden states (distilbert: cosine; patient: distances), scores and
     hidden states first (tinybert), relations of queries, keys and values first (minilm), or the embedding alone (hidden)"""
@@ -49,15 +48,6 @@ class DistillOptions(Options):
     """Of minilm: what queries, keys and values are split into"""
     token: Literal["cls", "mean"] = "mean"
     """Of patient: the vector of a layer that is compared"""
-    augment: int = Field(default=0, ge=0)
-    """Times that each text is changed into a new one, which the teacher answers"""
-    augment_model: Path | None = None
-    """A masked language model that guesses the new words; without it, words are masked, replaced and left out by rules"""
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "DistillOptions":
-        check_augment(self.augment, self.augment_model)
-        return self
 
 
 def distill(job: Job, options: DistillOptions) -> Result:
@@ -278,7 +268,7 @@ _BESIDE: dict[str, _Objective] = {"distilbert": _distilbert, "patient": _patient
 
 
 def _items(job: Job, options: DistillOptions) -> list[Item]:
-    length, texts = job.training.max_length, [*job.texts, *new_texts(job, num_tries=options.augment, model=options.augment_model)]
+    length, texts = job.training.max_length, [*job.texts, *new_texts(job, options)]
     items = encode_examples(job.checkpoint, job.labelled, max_length=length) if job.labelled else []
     if job.checkpoint.task == "sentence-similarity":  # each text has its own embedding
         texts = [part for text in texts for part in ([text] if isinstance(text, str) else text)]

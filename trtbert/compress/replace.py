@@ -23,7 +23,7 @@ from trtbert.compress.objectives import task_losses
 from trtbert.compress.slicing import keep_layers
 from trtbert.compress.training import History, num_steps, train
 from trtbert.compress.transfer import labelled_items, transfer_items
-from trtbert.errors import InputError
+from trtbert.errors import InputError, UnsupportedError
 
 
 class ReplaceOptions(Options):
@@ -84,6 +84,8 @@ def _successor_model(checkpoint: Checkpoint, options: ReplaceOptions) -> Any:
         return grouped_model(model, task, options.num_kv_heads)
     if options.successor == "banded":
         return banded_model(model, task, options.window)
+    if model.config.model_type == "albert":
+        raise UnsupportedError("albert has one layer that it uses again and again; --method depth makes it use that less often.")
     num_layers = len(encoder_layers(model))
     if num_layers % options.group:
         raise InputError(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import nn
 
 from trtbert.checkpoint.auxiliary import AuxiliaryHead
@@ -15,8 +15,8 @@ from trtbert.checkpoint.students.config import Kind
 from trtbert.checkpoint.students.embeddings import character_table
 from trtbert.checkpoint.students.models import Student
 from trtbert.compress.auxiliary import classifier, read_tasks, train_tasks
-from trtbert.compress.method import Job, Options, Result
-from trtbert.compress.new_texts import check_augment, new_texts
+from trtbert.compress.method import Job, Result
+from trtbert.compress.new_texts import AugmentOptions, new_texts
 from trtbert.compress.students_training import Distiller, Loss, Schedule, run_stages
 from trtbert.compress.teachers import check_better_than_chance, check_same_task
 from trtbert.errors import InputError, UnsupportedError
@@ -39,7 +39,7 @@ _PIECE_LENGTH = 16
 """Characters: longer pieces are rare, and cut."""
 
 
-class StudentOptions(Options):
+class StudentOptions(AugmentOptions):
     """The student's architecture, and how it learns."""
 
     kind: Kind = "bilstm"
@@ -66,15 +66,6 @@ class StudentOptions(Options):
     """Of kl beside the labels, in a joint schedule"""
     auxiliary: tuple[Path, ...] = ()
     """Labelled texts of other tasks, a file each, that the teacher was trained on too; the student learns all together"""
-    augment: int = Field(default=0, ge=0)
-    """Times that each text is changed into a new one, which the teacher answers"""
-    augment_model: Path | None = None
-    """A masked language model that guesses the new words; without it, words are masked, replaced and left out by rules"""
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "StudentOptions":
-        check_augment(self.augment, self.augment_model)
-        return self
 
 
 def student(job: Job, options: StudentOptions) -> Result:
@@ -92,9 +83,9 @@ def student(job: Job, options: StudentOptions) -> Result:
     model = build(job.checkpoint, teacher, options, seed=job.training.seed)
     if options.auxiliary:
         return _student_of_tasks(job, model, teacher, options)
-    texts = new_texts(job, num_tries=options.augment, model=options.augment_model)
-    if texts:
-        job = replace(job, texts=[*(job.texts or [example.text for example in job.labelled]), *texts])
+    if texts := new_texts(job, options):
+        takes_labelled = options.schedule == "joint" and options.loss == "kl"  # and those then need not come again without labels
+        job = replace(job, texts=[*(job.texts if takes_labelled else job.texts or [example.text for example in job.labelled]), *texts])
     distiller = Distiller(
         checkpoint=replace(job.checkpoint, model=model, auxiliary={}),
         teacher=teacher,
