@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 import trtbert
-from tests.models import make_checkpoint
+from tests.models import make_checkpoint, prune_checkpoint
 from tests.sources import BERT, MPNET, make_source
 from trtbert.cli import main
 from trtbert.config import CompileConfig, Precision, Profile, Range, Target
@@ -87,6 +87,20 @@ def test_a_checkpoint_becomes_an_engine_with_attention_nodes(architecture: str, 
     stages = {stage.stage: stage for stage in manifest.verification.stages}
     assert stages["rewrite"].max_error <= 2e-5 and stages["precision"].cosine >= 0.9999
     assert (package.path / "model.plan").stat().st_size > 50_000
+
+
+@pytest.mark.tensorrt
+@pytest.mark.slow
+@needs_rtx
+@pytest.mark.parametrize(("architecture", "precision"), [("bert", "fp16"), ("mpnet", "fp16"), ("bert", "int8")])
+def test_layers_with_other_heads_and_one_with_a_single_one(architecture: str, precision: Precision, tmp_path: Path) -> None:
+    """TensorRT-RTX has no Attention of one head, so that such a layer keeps its body."""
+    whole = make_checkpoint(tmp_path / "whole", architecture, task="text-classification")
+    pruned = prune_checkpoint(whole, tmp_path / "pruned", {0: [1], 1: [0, 2]}, {0: 40, 1: 33})
+    config = CompileConfig(target="sm75", runtime="tensorrt-rtx", precision=precision)
+    manifest = trtbert.compile(pruned, tmp_path / "package", config).manifest
+    assert [item.lowering for item in manifest.lowerings if item.op == "FusedQkvAttention"] == ["Attention", "body"]
+    assert manifest.fusions["FusedQkvAttention"] == 2 and all(stage.is_passed for stage in manifest.verification.stages)
 
 
 REFUSED = {

@@ -20,6 +20,8 @@ MASKED = {ir.DataType.FLOAT: -1e30, ir.DataType.BFLOAT16: -1e30, ir.DataType.FLO
 _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _MIN_TENSORRT_HEAD_SIZE = 12
 """TensorRT-RTX 1.7 builds no engine for an Attention with heads of 8; from 12 on all that were tried work."""
+_MIN_TENSORRT_HEADS = 2
+"""Nor for one with a single head, of any size, which is what pruning may leave of a layer."""
 
 
 def softmax_attention(site: Site) -> ir.Value | None:
@@ -61,7 +63,8 @@ def attention_3d(site: Site) -> ir.Value | None:
 
 def attention_4d(site: Site) -> ir.Value | None:
     """ONNX Attention on q, k and v [B,N,S,H], for TensorRT: half precision only, and its mask broadcasts, [B,1,1,S]."""
-    if _is_int8(site) or _is_grouped(site) or not site.has_types(_HALF, 0, 2) or site.head_size < _MIN_TENSORRT_HEAD_SIZE:
+    is_small = site.head_size < _MIN_TENSORRT_HEAD_SIZE or site.num_heads < _MIN_TENSORRT_HEADS
+    if _is_int8(site) or _is_grouped(site) or not site.has_types(_HALF, 0, 2) or is_small:
         return None
     split_shape = site.constant([0, 0, site.num_heads, site.head_size])
     q, k, v = (site.op("Transpose", site.op("Reshape", part, split_shape), attributes={"perm": (0, 2, 1, 3)}) for part in _split(site))
