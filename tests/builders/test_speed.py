@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,6 +39,14 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "SECONDS", 0.01)
 
 
+@pytest.fixture
+def _leaves_no_process() -> Iterator[None]:
+    """What earlier tests of this process keep, such as a resource tracker, does not count."""
+    before = set(psutil.Process().children())
+    yield
+    assert not set(psutil.Process().children()) - before
+
+
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("engines")
@@ -46,12 +55,12 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"onnxruntime": folder / "model.onnx", "openvino": openvino.build(model, folder / "model.xml").path}
 
 
+@pytest.mark.usefixtures("_leaves_no_process")
 def test_every_engine_is_timed_at_every_shape(engines: dict[str, Path]) -> None:
     found = speed.fastest(engines, INPUTS, NUM_WORDS, NUM_POSITIONS)
     assert found.name in engines
     assert {name: list(times) for name, times in found.milliseconds.items()} == {name: ["1x64", "8x64"] for name in engines}
     assert all(0 < milliseconds < 1e4 for times in found.milliseconds.values() for milliseconds in times.values())
-    assert not psutil.Process().children(), "a process is left"
 
 
 def test_a_long_model_is_timed_at_128_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,10 +104,10 @@ def test_a_process_that_dies_is_named(monkeypatch: pytest.MonkeyPatch, ending: s
     assert "--runtime onnxruntime or --runtime openvino" in str(caught.value)
 
 
+@pytest.mark.usefixtures("_leaves_no_process")
 def test_an_engine_that_does_not_load_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match=r"(?s)openvino engine cannot be timed: .*PackageError: OpenVINO 20\S* cannot load"):
         speed.fastest({"openvino": tmp_path / "model.xml"}, INPUTS, NUM_WORDS, 512)
-    assert not psutil.Process().children()
 
 
 def test_a_child_ends_with_its_parent(engines: dict[str, Path]) -> None:
