@@ -1,5 +1,6 @@
 """`trtbert compress`: steps, what is written, what a killed run leaves, and what is refused."""
 
+import dataclasses
 import gc
 import json
 import os
@@ -122,8 +123,29 @@ def test_killing_it_changes_nothing(model: Path, data: Path, tmp_path: Path) -> 
 def test_the_state_of_another_run(model: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / ".small.training").mkdir()
     (tmp_path / ".small.training" / "run.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(InputError, match=r"holds the state of a run with other options or another model. Remove it to start anew"):
+    with pytest.raises(InputError, match=r"holds the state of a run with other options, other data or another model. Remove it"):
         compress(model, tmp_path / "small", config({"method": "finetune"}, data=data))
+
+
+def stop(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_state_of_a_run_on_other_contents(model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file has its name, but not its texts any more."""
+    mine, chosen = tmp_path / "mine.csv", config({"method": "heads", "sparsity": 0.3}, {"method": "finetune"}, data=tmp_path / "mine.csv")
+    shutil.copyfile(data, mine)
+    with monkeypatch.context() as patch:
+        patch.setitem(METHODS, "finetune", dataclasses.replace(METHODS["finetune"], run=stop))
+        with pytest.raises(KeyboardInterrupt):
+            compress(model, tmp_path / "small", chosen)
+    assert (tmp_path / ".small.training" / "1-heads" / "finished").is_dir()
+    mine.write_text(mine.read_text(encoding="utf-8").replace("red", "blue", 1), encoding="utf-8")
+    with pytest.raises(InputError, match="other data"):
+        compress(model, tmp_path / "small", chosen)
+    shutil.copyfile(data, mine)
+    compress(model, tmp_path / "small", chosen)
+    assert not list(tmp_path.glob(".small*"))
 
 
 def test_a_recipe(model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from trtbert.builders import targets
 from trtbert.checkpoint.read import Checkpoint
 from trtbert.cli import main
 from trtbert.config import CompileConfig, Runtime, Target, config_from_mapping
-from trtbert.errors import UnsupportedError
+from trtbert.errors import UnsupportedError, VerificationError
 from trtbert.package import Package, Quantization
 from trtbert.pipeline import verify_package
 from trtbert.tasks import TASKS, Task
@@ -143,6 +143,14 @@ def test_a_budget_puts_lstms_back_into_float(student: Student, tmp_path: Path, m
     assert main(["inspect", str(package.path)]) == 0
     assert "int8   2 of 3 parts: layer 1 LSTM, word embedding;" in (text := capsys.readouterr().out)
     assert "note   stays in float to keep the accuracy: layer 0 LSTM" in text
+
+
+def test_a_budget_that_does_not_hold_names_what_helps_an_lstm(student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are no thresholds that another method could choose, and no FP16 on the CPU."""
+    scores = iter([0.0] * 9)
+    monkeypatch.setattr("trtbert.accuracy.Judge.score", lambda _self, _model: next(scores))
+    with pytest.raises(VerificationError, match=r"Allow more with --max-drop, or use --precision fp32\.$"):
+        student.compile(tmp_path / "package", max_drop=0.5)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from trtbert.checkpoint.hub import find_model
 from trtbert.checkpoint.quiet import quiet
 from trtbert.checkpoint.read import Checkpoint, read_checkpoint, write_checkpoint
 from trtbert.checkpoint.runner import TorchRuntime, describe
+from trtbert.checkpoint.weights import sha256_of
 from trtbert.compress import METHODS
 from trtbert.compress.macs import count_macs, count_parameters
 from trtbert.compress.method import Job, Options
@@ -33,6 +34,7 @@ from trtbert.version import __version__
 
 FACTS = "compression.json"
 _CLASSIFIED = ("text-classification", "token-classification")
+_FILES = ("data", "texts", "eval_data", "teacher")
 _COUNTED_LENGTH = 128
 """Tokens that MACs are counted for."""
 Progress = Callable[[str, int, int | None], None]
@@ -253,12 +255,15 @@ def _read_model(folder: Path, config: CompressConfig, is_labelled: bool) -> Chec
 def _state_folder(output: Path, config: CompressConfig, sha256: str) -> Iterator[Path]:
     """The folder of this run, new or of the same run that was killed; it stays where the run fails after it saved anything."""
     folder = output.resolve().with_name(f".{output.resolve().name}.training")
-    run = json.dumps({"config": config.model_dump(mode="json"), "model": sha256}, indent=1, sort_keys=True)
+    used = {name: path for name in _FILES if (path := getattr(config, name)) is not None}
+    contents = {name: sha256_of([path] if path.is_file() else sorted(path.glob("*.safetensors"))) for name, path in used.items()}
+    facts = {"config": config.model_dump(mode="json"), "model": sha256, "sha256": contents}
+    run = json.dumps(facts, indent=1, sort_keys=True)
     marker = folder / "run.json"
     if is_main() and marker.is_file() and marker.read_text(encoding="utf-8") != run:
         raise InputError(
-            f"{folder} holds the state of a run with other options or another model. Remove it to start anew (rm -r {folder}), or repeat "
-            "the command that made it, which then goes on."
+            f"{folder} holds the state of a run with other options, other data or another model. Remove it to start anew (rm -r "
+            f"{folder}), or repeat the command that made it, which then goes on."
         )
     if is_main():
         folder.mkdir(exist_ok=True)
@@ -282,7 +287,7 @@ def _write_finished(checkpoint: Checkpoint, facts: Mapping[str, Any], finished: 
 def _facts(config: CompressConfig, before: dict[str, Any], after: dict[str, Any], steps: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "trtbert_version": __version__,
-        "data": {name: str(path) for name in ("data", "texts", "eval_data", "teacher") if (path := getattr(config, name)) is not None},
+        "data": {name: str(path) for name in _FILES if (path := getattr(config, name)) is not None},
         "before": before,
         "after": after,
         "steps": steps,

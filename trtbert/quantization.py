@@ -82,7 +82,7 @@ def quantize(
         raise VerificationError(
             f"INT8 changes what the model answers: on {len(texts.held_back)} texts held back from calibration the squared error is "
             f"{error:.0%} of the outputs, and {_MAX_ERROR:.0%} is allowed. Give --max-drop POINTS to keep the layers in float that cost "
-            "most, try --calibration-method auto or other calibration data, or use --precision fp16 or fp32."
+            f"most, {_advice(calibrated)}."
         )
     quantized = Quantized(
         model=calibrated.model(parts),
@@ -153,8 +153,7 @@ def _fit(calibrated: Calibrated, costs: tuple[Cost, ...], judge: Judge, max_drop
             f"INT8 costs {judge.float_score - scores[0]:.4f} points of {judge.metric} on {judge.num_examples} examples "
             f"({judge.float_score:.4f} -> {scores[0]:.4f}), and --max-drop allows {max_drop:g}. With all but the cheapest part in float "
             f"it is {scores[-1]:.4f}, still too little. What each part costs alone (error of the outputs):{table}\n"
-            "Allow more with --max-drop, try --calibration-method auto or calibration data closer to what the model will see, or use "
-            "--precision fp16 or fp32."
+            f"Allow more with --max-drop, {_advice(calibrated)}."
         )
     kept = [cost.key for cost in costs if cost.key not in budget.reverted]
     facts = package.Budget(
@@ -165,6 +164,12 @@ def _fit(calibrated: Calibrated, costs: tuple[Cost, ...], judge: Judge, max_drop
         int8_score=budget.score,
     )
     return facts, kept
+
+
+def _advice(calibrated: Calibrated) -> str:
+    if calibrated.trial.method == package.DYNAMIC:  # an LSTM, for the CPU: there are no thresholds to choose
+        return "or use --precision fp32"
+    return "try --calibration-method auto or calibration data closer to what the model will see, or use --precision fp16 or fp32"
 
 
 def _facts(

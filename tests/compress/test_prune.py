@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from tests.compress.models import classified, tiny
 from trtbert.checkpoint.quiet import quiet
+from trtbert.compress import prune
 from trtbert.compress.layers import encoder_layers
 from trtbert.compress.macs import count_macs, count_parameters
 from trtbert.compress.method import Job
@@ -77,6 +78,14 @@ def test_masks_of_the_right_heads_keep_more_than_those_of_the_others(tmp_path: P
     with quiet():
         result = prune_heads(Job(checkpoint=checkpoint, labelled=LABELLED), HeadsOptions(sparsity=1 / 3, steps=3))
     assert result.checkpoint.model.config.pruned_heads == {layer: [head] for layer, head in enumerate(small)}
+
+
+def test_what_is_gone_has_no_say_in_the_norm_of_its_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the first layer's heads the one that went has the largest derivative afterwards; the two others matter most in the model."""
+    found = iter([[[0.1, 5.0, 5.0], [1.0, 1.0, 1.0]], [[99.0, 5.0, 5.0], [0.2, 1.0, 1.0]]])
+    monkeypatch.setattr(prune, "importance", lambda *_, **__: ([torch.tensor(scores) for scores in next(found)], []))
+    result = prune_heads(Job(checkpoint=tiny(tmp_path), labelled=LABELLED), HeadsOptions(sparsity=1 / 3, steps=2))
+    assert result.checkpoint.model.config.pruned_heads == {0: [0], 1: [0]}
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 1.0, -0.5, 2.0])

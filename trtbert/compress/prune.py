@@ -63,7 +63,9 @@ def prune_heads(job: Job, options: HeadsOptions) -> Result:
     for target in _targets(num_removed, options.steps):
         on_step = _named(job, f"importance of heads, {target} of {num_removed} to go")
         scores = importance(checkpoint, items, heads=masks, seed=options.seed, on_step=on_step)[0]
-        masks = mask_heads([_normalised(score) for score in scores] if options.normalise else scores, masks, target, options.min_heads)
+        if options.normalise:
+            scores = [_normalised(score, mask) for score, mask in zip(scores, masks, strict=True)]
+        masks = mask_heads(scores, masks, target, options.min_heads)
     kept = _kept(masks)
     model = slice_model(checkpoint.model, checkpoint.task, heads=kept)
     return Result(checkpoint=checkpoint.with_model(model), facts={"heads": [len(indices) for indices in kept], "of": counts})
@@ -158,8 +160,9 @@ def _targets(num_removed: int, steps: int) -> list[int]:
     return [after for before, after in pairwise(counts) if after > before]
 
 
-def _normalised(scores: torch.Tensor) -> torch.Tensor:
-    norm: torch.Tensor = scores.norm()
+def _normalised(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """By the norm of the heads that are there: the loss has a derivative where a gate is 0, too."""
+    norm: torch.Tensor = (scores * mask).norm()
     return scores / (norm + 1e-20)
 
 
