@@ -3,8 +3,10 @@
 import argparse
 import csv
 import json
+import re
 import shutil
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,19 +73,19 @@ class Row:
     parameters: int
     macs: int
     cpu_seconds: float
-    """Of the compression, training included: of both cores together, which a busy machine distorts less than it does the time."""
+    """Of the recipe, with training, and compiling where it says how: of both cores, which a busy machine distorts less than the time."""
     precision: str
 
 
 def main() -> int:
-    example = "python benchmarks/compression.py banking77 DIR --work work -o table.md"
+    example = "python benchmarks/compression.py banking77 DIR --work work --docs docs/compress"
     parser = argparse.ArgumentParser(description=__doc__, epilog=f"example: {example}")
     parser.add_argument("dataset", choices=DATASETS)
     parser.add_argument("data", type=Path, help="folder of the data set")
     parser.add_argument("--work", type=Path, required=True, help="folder of the models; what is there already is not made again")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="recipes; default: all of the data set")
     parser.add_argument("--rounds", type=int, default=6, metavar="N", help="of the timing; default: %(default)s")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE.md", help="write the table there too")
+    parser.add_argument("--docs", type=Path, metavar="DIR", help="write the rows into the pages that have a place for them")
     arguments = parser.parse_args()
     console, dataset = make_console(), DATASETS[arguments.dataset]
     print_machine(console)
@@ -91,10 +93,9 @@ def main() -> int:
     files = prepare(dataset, arguments.data, arguments.work)
     rows = list(measure_all(dataset, files, arguments.work, arguments.only))
     timings = time_all(rows, arguments.work, arguments.rounds)
-    text = "\n".join(table(rows, timings))
-    print(text)
-    if arguments.output is not None:
-        arguments.output.write_text(text + "\n", encoding="utf-8")
+    print("\n".join(table(rows, timings)))
+    if arguments.docs is not None:
+        write_docs(arguments.docs, arguments.dataset, rows, timings)
     return 0
 
 
@@ -130,13 +131,11 @@ def measure(name: str, source: Path, dataset: Dataset, files: Mapping[str, Path]
     if done.is_file():
         return Row(**json.loads(done.read_text(encoding="utf-8")))
     print(f"{name} ...", file=sys.stderr, flush=True)
-    model, package, precision = work / name, work / f"{name}.package", "int8" if name.endswith("int8") else "fp32"
+    model, package, recipe = work / name, work / f"{name}.package", RECIPES / f"{name}.toml"
     told: list[str | Path] = ["--data", files["train"], "--eval-data", files["dev"], "--task", dataset.task, *dataset.training]
-    cost = run_measured(trtbert_command("compress", source, "-o", model, "--recipe", RECIPES / f"{name}.toml", *told, "--force"))
-    calibration = ["--calibration-data", files["train"]] if precision == "int8" else []
-    run_measured(
-        trtbert_command("compile", model, "-o", package, "--runtime", "onnxruntime", "--precision", precision, *calibration, "--force")
-    )
+    cost = run_measured(trtbert_command("compress", source, "-o", model, "--recipe", recipe, *told, "--force"))
+    if "compile" not in tomllib.loads(recipe.read_text(encoding="utf-8")):  # else compress has made the package
+        run_measured(trtbert_command("compile", model, "-o", package, "--runtime", "onnxruntime", "--force"))
     facts = json.loads((model / "compression.json").read_text(encoding="utf-8"))["after"]
     metric, points = score(package, files["test"])
     row = Row(
@@ -146,7 +145,7 @@ def measure(name: str, source: Path, dataset: Dataset, files: Mapping[str, Path]
         parameters=facts["parameters"],
         macs=facts["macs"],
         cpu_seconds=cost.cpu_seconds,
-        precision=precision,
+        precision=open_package(package).manifest.precision,
     )
     done.write_text(json.dumps(vars(row)), encoding="utf-8")
     return row
@@ -180,6 +179,23 @@ def table(rows: Sequence[Row], timings: Mapping[Shape, Mapping[str, Timing]]) ->
     yield f"|{'---|' * len(headings)}"
     for row in rows:
         yield f"| {' | '.join(cells(row, teacher, timings))} |"
+
+
+def write_docs(folder: Path, dataset: str, rows: Sequence[Row], timings: Mapping[Shape, Mapping[str, Timing]]) -> None:
+    """Fill each `<!-- measured on DATASET: RECIPE ... -->` of the pages with the rows named, or with all where none is."""
+
+    def fill(found: re.Match[str]) -> str:
+        names = found["names"].split() or [row.name for row in rows[1:]]
+        if missing := set(names) - {row.name for row in rows}:
+            sys.exit(
+                f"The pages of {folder} have a place for {', '.join(sorted(missing))}, and {dataset} has no such row. Measure it first."
+            )
+        lines = table([rows[0], *(row for row in rows[1:] if row.name in names)], timings)
+        return "\n".join([found["head"], "", *lines, "", "<!-- end -->"])
+
+    places = re.compile(rf"(?P<head><!-- measured on {dataset}:(?P<names>[^>]*)-->).*?<!-- end -->", re.DOTALL)
+    for page in sorted(folder.glob("*.md")):
+        page.write_text(places.sub(fill, page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def cells(row: Row, teacher: Row, timings: Mapping[Shape, Mapping[str, Timing]]) -> Iterator[str]:
