@@ -104,6 +104,10 @@ def test_the_description_names_what_there_is(server: Server) -> None:
     operations = [operation for methods in description["paths"].values() for operation in methods.values()]
     assert len({operation["operationId"] for operation in operations}) == len(operations)
     assert description["paths"]["/v2/health/live"]["get"]["security"] == []
+    assert description["security"] == [] and "securitySchemes" not in description["components"], "it has no keys"
+    names = ["classifier", "embedder", "filler", "ranker", "reader", "tagger"]
+    assert schemas["PredictRequest"]["properties"]["model"]["enum"] == names
+    assert description["paths"]["/v2/models/{name}/ready"]["get"]["parameters"][0]["schema"]["enum"] == names
 
 
 def test_logs_hold_no_text(server: Server) -> None:

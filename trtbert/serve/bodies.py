@@ -2,8 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+
+def _whole(value: Any) -> Any:
+    """2.0 is an integer in JSON."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -19,7 +26,7 @@ class EmbeddingsRequest(_Request):
     """A text or several; a text that is longer than the model takes is cut"""
     encoding_format: Literal["float", "base64"] = "float"
     """base64: the bytes of little-endian float32"""
-    dimensions: int | None = None
+    dimensions: Whole | None = None
     """Only the model's own number is taken"""
     user: str | None = None
     """Not used"""
@@ -61,7 +68,7 @@ class RerankRequest(_Request):
     model: Name
     query: str
     documents: list[str | Document]
-    top_n: int | None = Field(default=None, ge=1)
+    top_n: Whole | None = Field(default=None, ge=1)
     """The best so many; default: all"""
     return_documents: bool = False
 
@@ -85,13 +92,13 @@ class RerankResponse(BaseModel):
 class PredictOptions(_Request):
     """Those of the offline predictor for the model's task; another task's are refused."""
 
-    top_k: int | None = Field(default=None, ge=1, le=1000)
+    top_k: Whole | None = Field(default=None, ge=1, le=1000)
     aggregation_strategy: Literal["none", "simple", "first", "average", "max"] = "simple"
     ignore_labels: list[str] = ["O"]
-    max_answer_len: int = Field(default=15, ge=1, le=1000)
+    max_answer_len: Whole = Field(default=15, ge=1, le=1000)
     handle_impossible_answer: bool = False
-    doc_stride: int = Field(default=128, ge=0, le=10000)
-    max_seq_len: int = Field(default=384, ge=1, le=10000)
+    doc_stride: Whole = Field(default=128, ge=0, le=10000)
+    max_seq_len: Whole = Field(default=384, ge=1, le=10000)
     align_to_words: bool = True
 
 
@@ -154,7 +161,7 @@ class InferInput(_Request):
 
     name: Name
     datatype: str
-    shape: list[int] = Field(max_length=2)
+    shape: list[Whole] = Field(max_length=2)
     parameters: dict[str, Any] = {}
     data: list[str | Annotated[list[str], Field(max_length=1)]] | None = None
 

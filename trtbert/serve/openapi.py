@@ -27,24 +27,24 @@ pre{{overflow:auto;border:1px solid #8888;border-radius:6px;padding:.8rem}}code{
 <a href="/">Try a model</a>.</p>{sections}<h2>Schemas</h2>{schemas}</body></html>"""
 
 
-def describe(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
-    """The description, as JSON's own types."""
-    models: dict[type[BaseModel], JsonSchemaMode] = {endpoint.request: "validation" for endpoint in endpoints if endpoint.request}
-    models |= {endpoint.response: "serialization" for endpoint in endpoints if endpoint.response}
-    refs, definitions = models_json_schema(list(models.items()), ref_template="#/components/schemas/{model}")
-    schemas = {model: refs[model, mode] for model, mode in models.items()}
+def describe(endpoints: Sequence[Endpoint], models: Sequence[str], *, has_keys: bool) -> dict[str, Any]:
+    """The description of a server of these models, as JSON's own types."""
+    bodies: dict[type[BaseModel], JsonSchemaMode] = {endpoint.request: "validation" for endpoint in endpoints if endpoint.request}
+    bodies |= {endpoint.response: "serialization" for endpoint in endpoints if endpoint.response}
+    refs, definitions = models_json_schema(list(bodies.items()), ref_template="#/components/schemas/{model}")
+    schemas = {body: refs[body, mode] for body, mode in bodies.items()}
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
-        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, schemas)
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, schemas, models)
+        if endpoint.request and "model" in endpoint.request.model_fields:
+            definitions["$defs"][endpoint.request.__name__]["properties"]["model"]["enum"] = sorted(models)
+    security = {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}} if has_keys else {}
     return {
         "openapi": "3.1.0",
         "info": {"title": "trtbert", "version": __version__, "description": "Answers of compiled encoders."},
         "paths": paths,
-        "components": {
-            "schemas": definitions.get("$defs", {}),
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-        },
-        "security": [{"key": []}],
+        "components": {"schemas": definitions.get("$defs", {}), **security},
+        "security": [{"key": []}] if has_keys else [],
     }
 
 
@@ -62,7 +62,7 @@ def page(description: dict[str, Any]) -> str:
     return _PAGE.format(version=__version__, sections="".join(sections), schemas="".join(schemas))
 
 
-def _operation(endpoint: Endpoint, schemas: dict[Any, Any]) -> dict[str, Any]:
+def _operation(endpoint: Endpoint, schemas: dict[Any, Any], models: Sequence[str]) -> dict[str, Any]:
     content = {"application/json": {"schema": schemas[endpoint.response]}} if endpoint.response else {}
     operation: dict[str, Any] = {
         "summary": (endpoint.answer.__doc__ or "").strip(),
@@ -73,7 +73,10 @@ def _operation(endpoint: Endpoint, schemas: dict[Any, Any]) -> dict[str, Any]:
         },
     }
     if parameters := re.findall(r"{(\w+)}", endpoint.path):
-        operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in parameters]
+        known = {"name": sorted(models), "version": ["1"]}
+        operation["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "enum": known[name]}} for name in parameters
+        ]
     if endpoint.request:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schemas[endpoint.request]}}}
     if endpoint.is_public:

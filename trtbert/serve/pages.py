@@ -21,12 +21,14 @@ async def metrics(service: Service, call: Call) -> Response:
 
 async def openapi(service: Service, call: Call) -> Response:
     """This description."""
-    return json_reply(_description())
+    return json_reply(_description(service))
 
 
 async def docs(service: Service, call: Call) -> Response:
     """This description as a page."""
-    return _docs()
+    from trtbert.serve.openapi import page
+
+    return _page(page(_description(service)))
 
 
 async def index(service: Service, call: Call) -> Response:
@@ -34,19 +36,11 @@ async def index(service: Service, call: Call) -> Response:
     return _index()
 
 
-@cache
-def _description() -> dict[str, Any]:
+def _description(service: Service) -> dict[str, Any]:
     from trtbert.serve.endpoints import ENDPOINTS  # Which names the functions of this module.
     from trtbert.serve.openapi import describe
 
-    return describe(ENDPOINTS)
-
-
-@cache
-def _docs() -> Response:
-    from trtbert.serve.openapi import page
-
-    return _page(page(_description()))
+    return describe(ENDPOINTS, list(service.models), has_keys=service.keys.are_needed)
 
 
 @cache
