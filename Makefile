@@ -8,10 +8,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 demo: .venv/installed
 	$(BIN)/python benchmarks/demo.py
 
-# The tests of the plugins look at what compilers make of them; without these two some skip, and say so.
+# The tests of the plugins look at what compilers make of them, those of pages open a browser; without these some skip, and say so.
 test: .venv/installed
 	-plugins/scripts/install-sm70-toolchain build/sm70-toolchain
 	-plugins/scripts/fetch-sass-tools build/sass-tools
+	-tests/scripts/install-browser
 	$(BIN)/python -m pytest
 
 # What no machine without a GPU can show: plugins/README.md says what it needs.

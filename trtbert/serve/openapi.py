@@ -22,7 +22,7 @@ _ERRORS = {
 }
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>trtbert: API</title><style>
 body{{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}}
-pre{{overflow:auto;border:1px solid #8888;border-radius:6px;padding:.8rem}}code{{font-size:.95em}}
+pre{{overflow:auto;border:1px solid #8888;border-radius:6px;padding:.8rem}}h2,h3{{overflow-wrap:anywhere}}code{{font-size:.95em}}
 </style></head><body><h1>trtbert {version}: API</h1><p>As <a href="/openapi.json">openapi.json</a>.
 <a href="/">Try a model</a>.</p>{sections}<h2>Schemas</h2>{schemas}</body></html>"""
 
