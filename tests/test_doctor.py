@@ -1,0 +1,117 @@
+"""`trtbert doctor`: what is missing or broken is named with what to do, and what is there is counted on."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trtbert import doctor
+from trtbert.cli import main
+from trtbert.doctor import KIT, LIBRARIES, Library, Machine, Route, describe, examine
+
+
+@pytest.fixture(scope="module")
+def machine() -> Machine:
+    return examine()
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A machine whose libraries all load, without looking at them."""
+    monkeypatch.setattr(doctor, "_library", lambda library: doctor.Found(library.module, "1.0"))
+    monkeypatch.setattr(doctor.targets, "gpu_target", lambda: None)
+    monkeypatch.setattr(doctor, "_has_cuda_provider", lambda: True)
+    return monkeypatch
+
+
+def route(target: str, runtime: str, routes: Sequence[Route]) -> Route:
+    return next(route for route in routes if (route.target, route.runtime) == (target, runtime))
+
+
+def test_this_machine(machine: Machine) -> None:
+    """It compiles: these tests do."""
+    versions = {found.name: found.version for found in machine.libraries}
+    assert versions["onnxruntime"] and versions["torch"] and versions["transformers"]
+    cpu = route("cpu", "onnxruntime", machine.routes)
+    assert cpu.precisions == ("fp32", "int8") and cpu.build_problem is None and cpu.run_problem is None
+    assert {route.target for route in machine.routes} == set(doctor.get_args(doctor.Target))
+
+
+def test_lines_fit_a_terminal(machine: Machine) -> None:
+    lines = list(describe(machine))
+    assert lines[-1].startswith("- ") and any(line.split() == ["cpu", "onnxruntime", "fp32", "int8", "yes", "yes"] for line in lines)
+    table = [line for line in lines if not line.startswith(("- ", "cpu    ", "  plugins"))]
+    assert max(map(len, table)) <= 80, max(table, key=len)
+
+
+def test_json(machine: Machine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "examine", lambda: machine)
+    assert main(["doctor", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert len(facts["routes"]) == len(machine.routes) and facts["routes"][0]["target"] == "cpu"
+
+
+def test_no_gpu(bare: pytest.MonkeyPatch) -> None:
+    routes = examine().routes
+    assert route("sm75", "tensorrt-rtx", routes).build_problem is None
+    assert route("sm75", "tensorrt-rtx", routes).run_problem == "an engine runs on the GPU that it was built for, and this machine has none"
+    assert route("sm70", "tensorrt", routes).build_problem == KIT
+    assert route("cuda", "onnxruntime", routes).run_problem == "cuda runs on an NVIDIA GPU, and this machine has none"
+
+
+def test_a_gpu(bare: pytest.MonkeyPatch) -> None:
+    bare.setattr(doctor.targets, "gpu_target", lambda: "sm86")
+    machine = examine()
+    assert machine.gpu == "sm86" and "gpu    sm86" in describe(machine)
+    for runtime in ("tensorrt", "tensorrt-rtx"):
+        found = route("sm86", runtime, machine.routes)
+        assert found.build_problem is None and found.run_problem is None
+        assert route("sm80", runtime, machine.routes).run_problem
+    assert route("cuda", "onnxruntime", machine.routes).run_problem is None
+    bare.setattr(doctor, "_has_cuda_provider", lambda: False)
+    assert "onnxruntime-gpu" in str(route("cuda", "onnxruntime", examine().routes).run_problem)
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"), [("missing", "openvino is missing: pip install 'trtbert[openvino]'"), ("broken", "installed and does not load")]
+)
+def test_a_runtime_that_cannot_be_used(bare: pytest.MonkeyPatch, problem: str, words: str) -> None:
+    bare.setattr(
+        doctor,
+        "_library",
+        lambda one: doctor.Found(one.module, None, problem) if one.module == "openvino" else doctor.Found(one.module, "1"),
+    )
+    found = route("cpu", "openvino", examine().routes)
+    assert found.build_problem == found.run_problem and words in str(found.run_problem)
+
+
+def test_compiling_needs_its_extra(bare: pytest.MonkeyPatch) -> None:
+    """A server's machine runs packages and compiles none."""
+    compiling = [library.module for library in LIBRARIES if library.extra == "compile"]
+
+    def look(library: Library) -> Any:
+        return doctor.Found(library.module, None, "missing") if library.module in compiling else doctor.Found(library.module, "1.0")
+
+    bare.setattr(doctor, "_library", look)
+    cpu = route("cpu", "onnxruntime", examine().routes)
+    assert cpu.run_problem is None
+    assert cpu.build_problem == "compiling needs torch, transformers, onnxscript: pip install 'trtbert[compile]'"
+
+
+def test_a_library_is_really_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "fine_module.py").write_text("__version__ = '3.2-local'")
+    (tmp_path / "broken_module.py").write_text("raise OSError('libx.so: cannot open shared object file')")
+    (tmp_path / "dying_module.py").write_text("import os; os.abort()")
+    (tmp_path / "half_module.py").write_text("import no_such_thing")
+    found = {
+        name: doctor._library(Library(name, "x", ""))
+        for name in ("fine_module", "broken_module", "dying_module", "half_module", "not_there")
+    }
+    assert found["fine_module"].version == "3.2"
+    assert (found["broken_module"].problem, found["broken_module"].advice) == ("broken", "OSError: libx.so: cannot open shared object file")
+    assert (found["dying_module"].problem, found["dying_module"].advice) == ("broken", "its import ended with status -6")
+    assert found["half_module"].problem == "broken" and "no_such_thing" in str(found["half_module"].advice)
+    assert (found["not_there"].problem, found["not_there"].advice) == ("missing", "pip install 'trtbert[x]'")
