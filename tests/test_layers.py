@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import trtbert
 from tests.sources import make_source
 from trtbert.config import CompileConfig
@@ -27,6 +29,17 @@ COMMAND = "from trtbert.cli import main; sys.exit(main(sys.argv[2:]))"
 def _run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", SCRIPT + code, json.dumps(BLOCKED), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_telemetry_is_off_unless_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime reads the variable when it is loaded."""
+    code = "import os, trtbert.runtime.ort; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    for own, expected in ((None, "1"), ("0", "0")):
+        monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+        if own is not None:
+            monkeypatch.setenv("ORT_DISABLE_TELEMETRY", own)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+        assert done.stdout.strip() == expected
 
 
 def test_load_and_predict_without_the_compiler(tmp_path: Path) -> None:

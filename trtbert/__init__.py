@@ -3,6 +3,7 @@
 `load` needs the plain install; `compile` needs the extra `compile`. Both are imported on first use.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from trtbert.version import __version__
@@ -23,6 +24,9 @@ _HOMES = {
     "load": "trtbert.predictor",
     "open_package": "trtbert.package",
 }
+
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime's official builds send events to their maker, from Linux too.
 
 
 def __getattr__(name: str) -> Any:

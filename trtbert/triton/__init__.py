@@ -1,0 +1,1 @@
+"""Packages -> a model repository of NVIDIA Triton Inference Server."""

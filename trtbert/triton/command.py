@@ -1,0 +1,37 @@
+"""`trtbert triton`: its flags, and what it prints."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from trtbert.package import Manifest
+from trtbert.triton.repository import write_repository
+from trtbert.triton.tensors import ENGINE_SUFFIX, inputs_of, outputs_of
+
+
+def add_triton(commands: Any) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        "triton",
+        help="packages -> model repository of Triton",
+        description="Write a model repository for NVIDIA Triton Inference Server: each package under the name of its folder, texts in and "
+        "answers out as from `trtbert serve`. Triton starts from it as it is and installs nothing.",
+        epilog="example:\n  trtbert triton my-package -o model-repository",
+    )
+    command.add_argument("packages", type=Path, nargs="+", metavar="PKG")
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="REPO", help="repository folder to write")
+    command.add_argument("--force", action="store_true", help="replace a repository that is there")
+    command.set_defaults(command=_triton)
+    return command
+
+
+def _triton(parsed: argparse.Namespace) -> None:
+    packages = write_repository(parsed.packages, parsed.output, force=parsed.force)
+    for name, package in packages.items():
+        print(_line(name, package.manifest))
+    print(f"wrote {parsed.output}")
+
+
+def _line(name: str, manifest: Manifest) -> str:
+    task, runtime = manifest.model.task, manifest.runtime
+    tensors = (", ".join(field.name for field in fields) for fields in (inputs_of(task), outputs_of(task, 1)))
+    return f"{name}: {' -> '.join(tensors)}; {name}{ENGINE_SUFFIX} needs {runtime} {manifest.versions.get(runtime, '')}".rstrip()
