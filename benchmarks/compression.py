@@ -8,7 +8,7 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from contenders import THREADS, Contender, Shape, Timing, race
@@ -25,6 +25,8 @@ from trtbert.runtime import open_runtime
 RECIPES = Path(__file__).with_name("recipes")
 SHAPES: dict[Shape, int] = {(1, 32): 30, (8, 32): 10}
 """Batch and tokens, with the runs of a turn: banking77's texts have 12 words in the mean, WNUT17's 18."""
+INT8_OF = {"bilstm-int8": "bilstm", "cnn-bilstm-int8": "cnn-bilstm"}
+"""Rows with no recipe of their own: another one's model, compiled in INT8."""
 MAX_DIFFERENCE = 0.25
 """Between the speed that the MACs promise and the measured one, beyond which a row is flagged."""
 TEACHER, TORCH = "teacher", "teacher, PyTorch"
@@ -123,6 +125,9 @@ def measure_all(dataset: Dataset, files: Mapping[str, Path], work: Path, only: S
     for recipe in sorted(RECIPES.glob("*.toml")):
         if recipe.stem != TEACHER and (only is None or recipe.stem in only):
             yield measure(recipe.stem, work / TEACHER, dataset, files, work)
+    for name, base in INT8_OF.items():
+        if only is None or name in only:
+            yield measure_int8(name, measure(base, work / TEACHER, dataset, files, work), files, work)
 
 
 def measure(name: str, source: Path, dataset: Dataset, files: Mapping[str, Path], work: Path) -> Row:
@@ -147,6 +152,19 @@ def measure(name: str, source: Path, dataset: Dataset, files: Mapping[str, Path]
         cpu_seconds=cost.cpu_seconds,
         precision=open_package(package).manifest.precision,
     )
+    done.write_text(json.dumps(vars(row)), encoding="utf-8")
+    return row
+
+
+def measure_int8(name: str, base: Row, files: Mapping[str, Path], work: Path) -> Row:
+    """The model of `base` in INT8; what it cost is the training and this compilation."""
+    package, done = work / f"{name}.package", work / f"{name}.json"
+    if done.is_file():
+        return Row(**json.loads(done.read_text(encoding="utf-8")))
+    options = ("--runtime", "onnxruntime", "--precision", "int8", "--calibration-data", files["train"], "--force")
+    cost = run_measured(trtbert_command("compile", work / base.name, "-o", package, *options))
+    points = score(package, files["test"])[1]
+    row = replace(base, name=name, score=points, cpu_seconds=base.cpu_seconds + cost.cpu_seconds, precision="int8")
     done.write_text(json.dumps(vars(row)), encoding="utf-8")
     return row
 
