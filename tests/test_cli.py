@@ -17,7 +17,7 @@ from trtbert import cli
 from trtbert.cli import main
 from trtbert.package import MANIFEST, open_package
 
-COMMANDS = ("compile", "compress", "build", "verify", "predict", "inspect", "serve", "triton", "embed", "doctor")
+COMMANDS = ("compile", "compress", "build", "verify", "predict", "inspect", "serve", "triton", "embed", "report", "doctor")
 Output = pytest.CaptureFixture[str]
 
 

@@ -1,6 +1,7 @@
 """The command line: each command parses its arguments, calls one function and prints what came of it."""
 
 import argparse
+import dataclasses
 import io
 import json
 import logging
@@ -28,11 +29,14 @@ from trtbert.config import (
     config_from_mapping,
 )
 from trtbert.describe import compression_lines, describe_package, figure_lines
+from trtbert.embed.command import add_embed, run_embed
 from trtbert.errors import ConfigError, InputError, MissingRuntimeError, TrtbertError
 from trtbert.flags import add_flags, given
 from trtbert.package import Package, open_package
+from trtbert.report.command import add_report, check_report, run_report, write_report
 from trtbert.serve.command import add_serve
 from trtbert.tasks import TASKS
+from trtbert.triton.command import add_triton
 from trtbert.version import __version__
 
 _COMPILE_MODULES = frozenset({"accelerate", "onnx", "onnx_ir", "onnxscript", "safetensors", "torch", "transformers"})
@@ -59,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: this command needs {error.name!r}, which is not installed: pip install 'trtbert[compile]'", file=sys.stderr)
         return MissingRuntimeError.exit_code
     except KeyboardInterrupt:
-        print("interrupted; no half-written package was left behind" if "output" in parsed else "interrupted", file=sys.stderr)
+        nothing = "interrupted; no half-written package was left behind" if "output" in parsed else "interrupted"
+        print(getattr(parsed, "interrupted", nothing), file=sys.stderr)
         return _INTERRUPTED
     except MemoryError as error:
         print(f"error: the memory is used up ({error or 'MemoryError'}). {_MEMORY}", file=sys.stderr)
@@ -82,7 +87,19 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="trtbert", description="Compile BERT-family encoders into small, fast, verified packages.")
     parser.add_argument("--version", action="version", version=f"trtbert {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_compile, _add_compress, _add_build, _add_verify, _add_predict, _add_inspect, add_serve):
+    for add in (
+        _add_compile,
+        _add_compress,
+        _add_build,
+        _add_verify,
+        _add_predict,
+        _add_inspect,
+        add_serve,
+        add_triton,
+        _add_report,
+        _add_embed,
+        _add_doctor,
+    ):
         command = add(commands)
         command.formatter_class = argparse.RawDescriptionHelpFormatter
         if add is _add_compress and list(arguments[:1]) == ["compress"]:
@@ -128,7 +145,8 @@ def _add_compile(commands: Any) -> argparse.ArgumentParser:
     )
     command.add_argument("--config", type=_path, metavar="FILE.toml", help="options as a [compile] table; the command line wins")
     command.add_argument("--dump", type=_path, metavar="DIR", help="keep the graph of every stage: 01-export.onnx ...")
-    command.add_argument("--force", action="store_true", help="replace a package that is there")
+    command.add_argument("--report", type=_path, metavar="FILE.html", help="also write the page of `trtbert report`")
+    command.add_argument("--force", action="store_true", help="replace a package that is there, and its report")
     command.set_defaults(command=_compile)
     return command
 
@@ -271,6 +289,31 @@ def _add_inspect(commands: Any) -> argparse.ArgumentParser:
     return command
 
 
+def _add_doctor(commands: Any) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        "doctor",
+        help="what this machine can compile for and run",
+        description="Look at hardware, libraries, compilers and plugins, and say which targets this machine can compile for and run, "
+        "and what to install for the others.",
+        epilog="example:\n  trtbert doctor --json | jq .routes",
+    )
+    command.add_argument("--json", action="store_true", help="all of it as JSON")
+    command.set_defaults(command=_doctor)
+    return command
+
+
+def _add_embed(commands: Any) -> argparse.ArgumentParser:
+    command = add_embed(commands)
+    command.set_defaults(command=_embed)
+    return command
+
+
+def _add_report(commands: Any) -> argparse.ArgumentParser:
+    command = add_report(commands)
+    command.set_defaults(command=_report)
+    return command
+
+
 def _not_empty(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("the path is empty; give a folder or a file")
@@ -283,13 +326,18 @@ def _path(text: str) -> Path:
 
 def _compile(parsed: argparse.Namespace) -> None:
     config = _compile_config(parsed)
+    if parsed.report is not None:
+        check_report(parsed.report, force=parsed.force, package=parsed.output)
     from trtbert.pipeline import compile
 
     with _progress() as (on_stage, on_progress):
         package = compile(
             parsed.model, parsed.output, config, dump=parsed.dump, force=parsed.force, on_stage=on_stage, on_progress=on_progress
         )
+        shown = {"is_measured": False, "force": parsed.force, "on_progress": on_progress}
+        lines = [] if parsed.report is None else write_report([parsed.output], parsed.report, **shown)
     _print_package(package)
+    _print(lines)
 
 
 def _compress(parsed: argparse.Namespace) -> None:
@@ -420,6 +468,25 @@ def _from_json(line: str) -> Any:
 def _plain(answer: Any) -> Any:
     """Arrays as lists, for JSON."""
     return answer.tolist() if hasattr(answer, "tolist") else answer
+
+
+def _doctor(parsed: argparse.Namespace) -> None:
+    from trtbert.doctor import describe, examine
+
+    machine = examine()
+    _print([json.dumps(dataclasses.asdict(machine), indent=2)] if parsed.json else describe(machine))
+
+
+def _embed(parsed: argparse.Namespace) -> None:
+    with _progress() as (_, on_progress):
+        lines = run_embed(parsed, on_progress)
+    _print(lines)
+
+
+def _report(parsed: argparse.Namespace) -> None:
+    with _progress() as (_, on_progress):
+        lines = run_report(parsed, on_progress)
+    _print(lines)
 
 
 def _inspect(parsed: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ class Fidelity:
     """The texts, and what the float model answers to them."""
 
     def __init__(self, encoder: Encoder, encodings: Sequence[Encoding]) -> None:
-        self._encodings = encodings
+        self.encodings = encodings
         self._expected = self._answers(encoder)
 
     def percent(self, encoder: Encoder) -> float:
@@ -34,9 +34,9 @@ class Fidelity:
         return 100.0 * float(np.mean(np.concatenate([np.ravel(a == e) for a, e in zip(actual, expected, strict=True)])))
 
     def _answers(self, encoder: Encoder) -> list[Array]:
-        answers: list[Array] = [np.zeros(0)] * len(self._encodings)
+        answers: list[Array] = [np.zeros(0)] * len(self.encodings)
         keeps_numbers = encoder.facts.task in _VECTOR_TASKS or _has_one_score(encoder)
-        for index, row in encoder.rows(self._encodings):
+        for index, row in encoder.rows(self.encodings):
             arrays = [array.copy() if keeps_numbers else _choice(array, encoder) for array in row.values()]
             answers[index] = np.concatenate([np.atleast_1d(array) for array in arrays])
         return answers

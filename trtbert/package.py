@@ -18,6 +18,7 @@ from trtbert.tasks import Task
 
 FORMAT_VERSION: Literal[1] = 1
 MANIFEST = "manifest.json"
+HISTOGRAMS = "histograms.json"
 
 
 class _Record(BaseModel):
@@ -119,6 +120,17 @@ class Unfused(_Record):
     reason: str
 
 
+class Place(_Record):
+    """A node that a fusion made, or that one was expected at."""
+
+    part: str
+    """Of the model: "embeddings", "layer 3" or "head"; "elsewhere" where another fusion took the node."""
+    op: str
+    node: str
+    reason: str | None = None
+    """Why it did not fire; None: it did."""
+
+
 class QuantizedPart(_Record):
     """What became of one part of the encoder, most often a GEMM, in an INT8 engine."""
 
@@ -145,6 +157,14 @@ class CalibrationTrial(_Record):
     error: float
 
 
+class Interval(_Record):
+    """Where a figure lies with a confidence of 95 %, as far as the choice of the examples goes."""
+
+    low: float
+    high: float
+    method: Literal["wilson", "bootstrap"]
+
+
 class Budget(_Record):
     """The accuracy budget that was asked for, and how it was met; in percent points."""
 
@@ -153,6 +173,10 @@ class Budget(_Record):
     num_examples: int
     float_score: float
     int8_score: float
+    int8_interval: Interval | None = None
+    """None for a metric that is no mean over the examples."""
+    drop_interval: Interval | None = None
+    """Of float_score - int8_score, on the same examples."""
 
 
 DYNAMIC = "dynamic"
@@ -177,6 +201,21 @@ class Quantization(_Record):
     trials: tuple[CalibrationTrial, ...]
     parts: tuple[QuantizedPart, ...]
     budget: Budget | None = None
+
+
+class TensorHistogram(_Record):
+    """How many |x| of a tensor lie in each of its bins of equal width, the first of which starts at 0."""
+
+    bin_width: float
+    counts: tuple[int, ...]
+
+
+class Histograms(_Record):
+    """What the calibrated tensors held on the calibration texts, by the names that the quantised parts have for them."""
+
+    calibration_sha256: str
+    """Of the calibration.cache that the thresholds are in."""
+    tensors: dict[str, TensorHistogram]
 
 
 class SourceFacts(_Record):
@@ -208,6 +247,10 @@ class Manifest(_Record):
     profiles: tuple[Profile, ...] = ()
     fusions: dict[str, int]
     unfused: tuple[Unfused, ...] = ()
+    places: tuple[Place, ...] = ()
+    """Every fusion that fired or was missed, in the order of the graph. Older packages have none, and no nodes and no options."""
+    nodes: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """Nodes by type of the graph that each stage gave, and of an ONNX engine ("build")."""
     lowerings: tuple[Lowering, ...] = ()
     plugins: PluginLibrary | None = None
     """None where no node is a plugin, and in a build kit that holds the library's sources instead."""
@@ -220,6 +263,8 @@ class Manifest(_Record):
     notes: tuple[str, ...] = ()
     """What the user should know: weights that flush to zero in FP16, GEMMs that were scaled..."""
     source: SourceFacts
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The options of the compilation that are not the defaults, by the names of CompileConfig."""
     files: dict[str, str]
     """sha256 of every file of the package but this one."""
 
@@ -294,6 +339,16 @@ def write_package(folder: Path, manifest: Manifest) -> Manifest:
     temporary.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     temporary.rename(folder / MANIFEST)
     return manifest
+
+
+def read_histograms(package: Package) -> Histograms | None:
+    """None for a package that holds none: of floats, of LSTMs, or of before they were kept. Raises PackageError for a broken file."""
+    if HISTOGRAMS not in package.manifest.files:
+        return None
+    try:
+        return Histograms.model_validate_json((package.path / HISTOGRAMS).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise PackageError(f"{package.path / HISTOGRAMS} does not hold histograms ({error}). Compile the package again.") from error
 
 
 def staged(output: Path | str, force: bool = False) -> AbstractContextManager[Path]:

@@ -3,9 +3,11 @@
 import gc
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 
@@ -18,13 +20,16 @@ from trtbert.data import read_texts
 from trtbert.engines import HALF, Prepared, build_engine, finish_kit
 from trtbert.errors import InputError
 from trtbert.export import load_source
+from trtbert.ops import DOMAIN, FUSED_BIAS_GELU, FUSED_QKV_ATTENTION, FUSED_SKIP_LAYER_NORM
 from trtbert.package import (
     DYNAMIC,
     Manifest,
     ModelFacts,
     Package,
+    Place,
     Quantization,
     SourceFacts,
+    Unfused,
     Verification,
     open_package,
     staged,
@@ -32,7 +37,7 @@ from trtbert.package import (
 )
 from trtbert.precision import convert
 from trtbert.quantization import Progress, Quantized, quantize
-from trtbert.rewrite import rewrite
+from trtbert.rewrite import Rewritten, rewrite
 from trtbert.runtime import open_runtime
 from trtbert.verification import starts_with_padding, verification_batches
 from trtbert.verifier import Verifier
@@ -40,6 +45,7 @@ from trtbert.verify import Feeds
 from trtbert.version import __version__
 
 CALIBRATION_CACHE = "calibration.cache"
+_IN_A_LAYER = {FUSED_QKV_ATTENTION.name: 1, FUSED_SKIP_LAYER_NORM.name: 2, FUSED_BIAS_GELU.name: 1}
 _LIBRARIES = ("onnx", "onnxruntime", "onnxscript", "torch", "transformers")
 
 
@@ -101,6 +107,9 @@ def compile(
             prepared = _prepare(job)
             on_stage("build")
             manifest = build_engine(prepared, folder, output, is_raced=_is_raced(config, prepared.manifest.quantization))
+            if manifest.runtime == "onnxruntime":
+                built = ir.load(folder / str(manifest.engine))
+                manifest = manifest.model_copy(update={"nodes": manifest.nodes | {"build": _node_counts(built)}})
         write_package(folder, manifest)
     return open_package(output, check_hashes=False)
 
@@ -162,9 +171,12 @@ def _prepare(job: _Job) -> Prepared:
     job.on_stage("rewrite")
     rewritten = rewrite(model, architecture=facts.architecture, num_layers=facts.num_layers, allow_unfused=config.allow_unfused)
     verifier.check("rewrite", rewritten.model)
+    nodes = {"export": _node_counts(model), "rewrite": _node_counts(rewritten.model)}
     if config.packed:
         check_packable(rewritten.model, config.target, facts.tokenizer)
     model, notes, quantization = _lower_precision(job, rewritten.model, facts, fingerprint["sha256"], batches, verifier)
+    if model is not rewritten.model:
+        nodes[verifier.stages[-1].stage] = _node_counts(model)
     manifest = Manifest(
         trtbert_version=__version__,
         model=facts,
@@ -176,10 +188,13 @@ def _prepare(job: _Job) -> Prepared:
         profiles=profiles,
         fusions=rewritten.fusions,
         unfused=rewritten.unfused,
+        places=tuple(_places(rewritten)),
+        nodes=nodes,
         quantization=quantization,
         verification=verifier.verification(),
         notes=notes,
         source=_source_facts(job, fingerprint["sha256"]),
+        options=_options(config),
         files={},
     )
     return Prepared(model=model, manifest=manifest, lowering=job.lowering, is_packed=config.packed, verifier=verifier)
@@ -204,6 +219,38 @@ def _lower_precision(
         model, notes = converted.model, notes + converted.notes
         verifier.check("precision", model, precision=precision, is_half=True)
     return model, notes, quantization
+
+
+def _node_counts(model: ir.Model) -> dict[str, int]:
+    """By type, the most frequent first; a fused node counts as one."""
+    counts = Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in model.graph.all_nodes())
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _places(rewritten: Rewritten) -> Iterator[Place]:
+    """Fused nodes and misses in the order of the graph; each layer begins with its attention, and no layer has more than _IN_A_LAYER."""
+    misses: dict[str, list[Unfused]] = {}
+    for miss in rewritten.unfused:
+        misses.setdefault(miss.node, []).append(miss)
+    layer, seen = -1, Counter[str]()
+    for node in rewritten.model.graph:
+        found = [(miss.rule, miss.reason) for miss in misses.pop(str(node.name), [])]
+        for op, reason in [(node.op_type, None), *found] if node.domain == DOMAIN else found:
+            if op == FUSED_QKV_ATTENTION.name:
+                layer, seen = layer + 1, Counter()
+            seen[op] += 1
+            is_head = layer >= 0 and seen[op] > _IN_A_LAYER.get(op, 0)
+            part = "embeddings" if layer < 0 else "head" if is_head else f"layer {layer}"
+            yield Place(part=part, op=op, node=str(node.name), reason=reason)
+    for miss in (miss for missed in misses.values() for miss in missed):  # of nodes that another fusion took
+        yield Place(part="elsewhere", op=miss.rule, node=miss.node, reason=miss.reason)
+
+
+def _options(config: CompileConfig) -> dict[str, Any]:
+    """As JSON, with paths that hold wherever the command is repeated."""
+    given = config.model_dump(mode="json", exclude_defaults=True)
+    paths = {name: value for name in given if isinstance(value := getattr(config, name), Path)}
+    return given | {name: str(path.resolve()) for name, path in paths.items()}
 
 
 def _source_facts(job: _Job, sha256: str) -> SourceFacts:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from trtbert import package
 from trtbert.accuracy import Judge
+from trtbert.accuracy_intervals import BlockJudge
 from trtbert.calibrate import (
     Calibrated,
     Cost,
@@ -19,6 +20,7 @@ from trtbert.calibrate import (
     Identity,
     Part,
     calibrate,
+    coarse_histograms,
     fit_budget,
     from_record,
     measure_costs,
@@ -30,7 +32,7 @@ from trtbert.calibrate import (
 from trtbert.calibration_texts import CalibrationTexts, read_calibration_texts
 from trtbert.config import CompileConfig
 from trtbert.errors import InputError, VerificationError
-from trtbert.package import ModelFacts, Quantization, QuantizedPart
+from trtbert.package import HISTOGRAMS, Histograms, ModelFacts, Quantization, QuantizedPart
 
 Progress = Callable[[str, int, int | None], None]
 """What is being done, how many of its steps, and of how many (None: not known)."""
@@ -67,7 +69,7 @@ def quantize(
     if config.calibration_cache is not None:
         return _from_cache(model, config.calibration_cache, identity, cache)
     texts = read_calibration_texts(config.calibration_data, tokenizer, facts, column=config.text_column, size=config.calibration_size)
-    judge = None if config.max_drop is None else Judge(model, facts, tokenizer, config, texts)  # first: it reads the user's file
+    judge = None if config.max_drop is None else BlockJudge(model, facts, tokenizer, config, texts)  # first: it reads the user's file
     calibrated = _calibrate(model, texts, config, on_progress)
     parts, budget, costs = {part.key for part in calibrated.parts}, None, dict[str, float]()
     held_back = texts.held_back_batches()
@@ -77,6 +79,7 @@ def quantize(
         costs = {cost.key: cost.error for cost in found}
         budget, kept = _fit(calibrated, found, judge, config.max_drop)
         parts &= set(kept)
+        budget = budget.model_copy(update=judge.intervals(model, calibrated.model(parts), budget.int8_score))
     error = measure_error(calibrated, parts, held_back)
     if judge is None and not error <= _MAX_ERROR:
         raise VerificationError(
@@ -102,6 +105,9 @@ def _write_cache(cache: Path, identity: Identity, calibrated: Calibrated, kept: 
         "notes": list(quantized.notes),
     }
     write_cache(cache, calibrated.thresholds, identity, details=details)
+    if tensors := coarse_histograms(calibrated):
+        histograms = Histograms(calibration_sha256=_sha256(cache), tensors=tensors)
+        cache.with_name(HISTOGRAMS).write_text(histograms.model_dump_json(), encoding="utf-8")
 
 
 def _from_cache(model: ir.Model, path: Path, identity: Identity, cache: Path) -> Quantized:
@@ -115,7 +121,22 @@ def _from_cache(model: ir.Model, path: Path, identity: Identity, cache: Path) ->
         raise InputError(f"{path}.json does not hold a whole calibration ({error!r}). Calibrate again without the cache.") from error
     for suffix in ("", ".json"):
         shutil.copyfile(path.with_name(path.name + suffix), cache.with_name(cache.name + suffix))
+    _copy_histograms(path, cache)
     return quantized
+
+
+def _copy_histograms(path: Path, cache: Path) -> None:
+    """Those beside the cache `path`, if they are of its calibration: they are for people to look at, nothing depends on them."""
+    try:
+        found = Histograms.model_validate_json(path.with_name(HISTOGRAMS).read_bytes())
+    except (OSError, ValueError):
+        return
+    if found.calibration_sha256 == _sha256(cache):
+        cache.with_name(HISTOGRAMS).write_text(found.model_dump_json(), encoding="utf-8")
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _calibrate(model: ir.Model, texts: CalibrationTexts, config: CompileConfig, on_progress: Progress) -> Calibrated:

@@ -2,6 +2,7 @@
 
 from trtbert.calibrate.cache import Identity, read_details, write_cache
 from trtbert.calibrate.choose import Calibrated, Part, Trial, calibrate
+from trtbert.calibrate.coarse import coarse_histograms
 from trtbert.calibrate.lstm import plan_lstms
 from trtbert.calibrate.plan import GemmPlan
 from trtbert.calibrate.record import from_record, to_record
@@ -16,6 +17,7 @@ __all__ = [
     "Part",
     "Trial",
     "calibrate",
+    "coarse_histograms",
     "fit_budget",
     "from_record",
     "measure_costs",

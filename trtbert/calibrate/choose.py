@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import onnx_ir as ir
@@ -70,6 +70,8 @@ class Calibrated:
     """The factors that `base` has folded into the values of attention, by the name of the tensor they are for."""
     thresholds: Mapping[str, float]
     """amax of each GEMM's input as the source has it, with no factors and no shift, by its name: what a calibration cache holds."""
+    histograms: Mapping[str, Histogram] = field(default_factory=dict)
+    """Of what `maxima` are of, by the key of the part; empty where a calibration was read and not measured."""
 
     def model(self, kept: Collection[str] | None = None) -> ir.Model:
         """A copy of the graph with the parts `kept` (by key; None for all) in INT8; other weights are shared with it."""
@@ -104,6 +106,7 @@ def calibrate(
         if candidate.trial.error < _GAIN * best.trial.error or math.isnan(best.trial.error):
             best = candidate
     logger.info("chosen: %s", best.trial)
+    histograms = {gemm.key: best.base.statistics[str(gemm.x.name)].histogram for gemm in best.base.gemms}
     return Calibrated(
         base=best.base.model,
         parts=(*best.parts, *_embeddings(best.base.model, has_int8_embeddings)),
@@ -111,7 +114,8 @@ def calibrate(
         trials=tuple(candidate.trial for candidate in candidates),
         folds=best.base.folds,
         thresholds=dict(_thresholds(plain, METHODS[best.trial.method])),
-        maxima={gemm.key: best.base.statistics[str(gemm.x.name)].histogram.maximum for gemm in best.base.gemms},
+        maxima={key: histogram.maximum for key, histogram in histograms.items()},
+        histograms=histograms,
     )
 
 
