@@ -8,10 +8,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 demo: .venv/installed
 	$(BIN)/python benchmarks/demo.py
 
-# The tests of the plugins look at what compilers make of them, those of pages open a browser; without these some skip, and say so.
+# The tests of the plugins look at what compilers make of them, those of pages open a browser, those of cpp/ build it; without these some
+# skip, and say so.
 test: .venv/installed
 	-plugins/scripts/install-sm70-toolchain build/sm70-toolchain
 	-plugins/scripts/fetch-sass-tools build/sass-tools
+	-cpp/scripts/install-dependencies
 	-tests/scripts/install-browser
 	$(BIN)/python -m pytest
 
@@ -34,7 +36,7 @@ lint: .venv/linters
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "trtbert needs Python 3.11 or later: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(PIP) --constraint constraints.txt --editable '.[compress,openvino,serve,tensorrt-rtx,test]'
+	$(PIP) --constraint constraints.txt --editable '.[compress,openvino,ray,serve,tensorrt-rtx,test]'
 	touch $@
 
 .venv/linters: .venv/installed
