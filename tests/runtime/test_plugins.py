@@ -125,7 +125,7 @@ def test_the_sources_are_there_or_not(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_sources_are_all_that_cmake_reads() -> None:
     root = Path(__file__).parents[2]
     folders = re.findall(r"add_subdirectory\(([^)]+)\)", (root / "CMakeLists.txt").read_text())
-    assert len(folders) > 1 and set(folders) <= set(plugins.SOURCES)
+    assert len(folders) > 1 and set(folders) - {"cpp"} <= set(plugins.SOURCES)  # TRTBERT_RUNNER, which no kit sets, reads cpp
     assert all((root / name).exists() for name in plugins.SOURCES)
 
 

@@ -1,8 +1,9 @@
-"""The .cu files of plugins/kernels -> the kernels that the compilers made of them, kept under build/kernel-report."""
+"""The .cu files of plugins/kernels -> the kernels that the compilers made of them, kept in the user's cache: compiling them all takes minutes."""
 
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ from pathlib import Path
 from plugins.tools.kernel_report import banks, disassembly, kernel, ptxas, toolchain
 from plugins.tools.kernel_report.kernel import Kernel, short_name
 
-CACHE = toolchain.BUILD / "kernel-report"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trtbert" / "kernel-report"
+"""Whatever checkout they are of: what is there is told by the contents of all that it was made of."""
 NVCC_FLAGS = ("-std=c++17", "-lineinfo", "-Xptxas", "-v", "-Werror", "all-warnings", "-I", str(toolchain.PLUGINS))
 """-lineinfo changes no code; with it an instruction can be traced to its line."""
 SM70_FLAGS = ("-gline-tables-only", "-Xcuda-ptxas", "-v")
