@@ -200,16 +200,14 @@ def table(rows: Sequence[Row], timings: Mapping[Shape, Mapping[str, Timing]]) ->
 
 
 def write_docs(folder: Path, dataset: str, rows: Sequence[Row], timings: Mapping[Shape, Mapping[str, Timing]]) -> None:
-    """Fill each `<!-- measured on DATASET: RECIPE ... -->` of the pages with the rows named, or with all where none is."""
+    """Fill each `<!-- measured on DATASET: RECIPE ... -->` of the pages with the rows named, or with all where none is; say which lack."""
 
     def fill(found: re.Match[str]) -> str:
         names = found["names"].split() or [row.name for row in rows[1:]]
-        if missing := set(names) - {row.name for row in rows}:
-            sys.exit(
-                f"The pages of {folder} have a place for {', '.join(sorted(missing))}, and {dataset} has no such row. Measure it first."
-            )
-        lines = table([rows[0], *(row for row in rows[1:] if row.name in names)], timings)
-        return "\n".join([found["head"], "", *lines, "", "<!-- end -->"])
+        chosen = [row for row in rows[1:] if row.name in names]
+        missing = sorted(set(names) - {row.name for row in chosen})
+        note = [f"Not measured yet on {dataset}: {', '.join(f'`{name}`' for name in missing)}.", ""] if missing else []
+        return "\n".join([found["head"], "", *([*table([rows[0], *chosen], timings), ""] if chosen else []), *note, "<!-- end -->"])
 
     places = re.compile(rf"(?P<head><!-- measured on {dataset}:(?P<names>[^>]*)-->).*?<!-- end -->", re.DOTALL)
     for page in sorted(folder.glob("*.md")):

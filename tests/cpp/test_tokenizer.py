@@ -59,7 +59,7 @@ def _roberta_processing(tokenizer: Tokenizer) -> None:
 
 
 def _nothing_added(tokenizer: Tokenizer) -> None:
-    tokenizer.post_processor = None  # type: ignore[assignment]
+    tokenizer.post_processor = None
 
 
 def _added_tokens(tokenizer: Tokenizer) -> None:

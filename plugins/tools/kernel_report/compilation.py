@@ -1,4 +1,4 @@
-"""The .cu files of plugins/kernels -> the kernels that the compilers made of them, kept in the user's cache: compiling them all takes minutes."""
+"""The .cu files of plugins/kernels -> the kernels that the compilers made of them, kept in the user's cache."""
 
 import dataclasses
 import hashlib
