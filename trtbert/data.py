@@ -307,12 +307,13 @@ def _lines(path: Path, max_bytes: int = _MAX_LINE) -> Iterator[tuple[int, str]]:
             for number, raw in enumerate(iter(lambda: stream.readline(max_bytes + 1), b""), 1):
                 if len(raw) > max_bytes:
                     raise InputError(f"{path}, line {number}: a line of more than {max_bytes} bytes is no text. Check the file.")
-                yield number, _decoded(raw, f"{path}, line {number}", "utf-8-sig" if number == 1 else "utf-8")
+                yield number, decoded_line(raw, f"{path}, line {number}", "utf-8-sig" if number == 1 else "utf-8")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}. Check the file and its permissions.") from error
 
 
-def _decoded(raw: bytes, place: str, encoding: str) -> str:
+def decoded_line(raw: bytes, place: str, encoding: str) -> str:
+    """The text of a line; InputError, which begins with `place`, where it is no UTF-8."""
     if b"\0" in raw:
         raise InputError(f"{place}: there is a NUL byte, so this is no UTF-8 text. Save the file as UTF-8.")
     try:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from trtbert.data import decoded_line
 from trtbert.errors import InputError
 
 _MAX_LINE = 2**24
@@ -27,19 +28,12 @@ def read_lines(path: str, position: Position) -> Iterator[str]:
                 place, encoding = f"{path}, line {position.line}", "utf-8" if position.start else "utf-8-sig"
                 position.start += len(raw)
                 position.line += 1
-                yield _decoded(raw, place, encoding)
+                yield _checked(raw, place, encoding)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}. Check the file and its permissions.") from error
 
 
-def _decoded(raw: bytes, place: str, encoding: str) -> str:
+def _checked(raw: bytes, place: str, encoding: str) -> str:
     if len(raw) > _MAX_LINE:
         raise InputError(f"{place}: a line of more than {_MAX_LINE} bytes is no text. Check the file.")
-    if b"\0" in raw:
-        raise InputError(f"{place}: there is a NUL byte, so this is no UTF-8 text. Save the file as UTF-8.")
-    try:
-        return raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{place}: byte {error.start} is {raw[error.start]:#x}, which is no UTF-8. Save the file as UTF-8 text."
-        ) from error
+    return decoded_line(raw, place, encoding)
