@@ -1,9 +1,13 @@
 """What holds for every test."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 # Tests run side by side, a worker to a core: more threads each would wait for one another, LSTMs many times as long. Before torch is there.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,3 +21,21 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.outcome = "failed"
         report.longrepr = f"skipped, but TRTBERT_TEST_ALL asks for every test: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """A real Chromium; what takes it is marked with tests.browser.NEEDS_CHROMIUM."""
+    from tests.browser import launched
+
+    with launched() as made:
+        yield made
+
+
+@pytest.fixture
+def page(browser: "Browser") -> "Iterator[Page]":
+    """An empty page, of which nothing may go wrong."""
+    from tests.browser import opened
+
+    with opened(browser) as made:
+        yield made

@@ -1,11 +1,6 @@
 """What the tests of cpp/ share: builds under build/, which stay from run to run, and a package on OpenVINO for each task."""
 
-import fcntl
-import shutil
-import subprocess
 import sysconfig
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,29 +8,10 @@ import pytest
 from plugins.tools.emulated_build import MissingTool, cuda_include
 from tests.cpp.driver import Driver
 from tests.cpp.packages import make_packages
+from tests.machine import BUILD, ROOT, locked, need, run
 from trtbert.tasks import Task
 
-ROOT = Path(__file__).parents[2]
-BUILD = ROOT / "build"
 SANITIZED = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
-
-
-def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=ROOT, check=False)
-
-
-def need(*tools: str) -> None:
-    for tool in tools:
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
-
-
-@contextmanager
-def locked(name: str) -> Iterator[None]:
-    BUILD.mkdir(exist_ok=True)
-    with (BUILD / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def build(name: str, *options: str) -> Path:

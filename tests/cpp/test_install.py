@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tests.cpp.conftest import ROOT, run
+from tests.machine import ROOT, run
 from trtbert.tasks import Task
 
 PAGE = (ROOT / "docs/cpp.md").read_text()

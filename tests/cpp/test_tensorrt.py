@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.cpp.conftest import run
 from tests.cpp.driver import Driver
+from tests.machine import run
 from trtbert.package import open_package, write_package
 from trtbert.tasks import Task
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from plugins.tools.emulated_build import cuda_include
-from tests.plugins.conftest import BUILD, ROOT, _fetched, emulated, emulated_plugins, run, tensorrt_headers
+from tests.machine import BUILD, ROOT, run
+from tests.plugins.conftest import emulated, emulated_plugins, fetched, tensorrt_headers
 
 __all__ = ["emulated", "emulated_plugins", "tensorrt_headers"]  # Fixtures that this file takes too.
 
@@ -17,7 +18,7 @@ PLUGINS = ["FusedBiasGelu", "FusedEmbedLayerNorm", "FusedPackedQkvAttention", "F
 @pytest.fixture(scope="module")
 def built(emulated_plugins: Path, tensorrt_headers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with our plugins, the library for Triton beside them, and a program that opens both as Triton does."""
-    if _fetched("fetch-tensorrt-lean", "10.16.1.11", folder="tensorrt-lean-10.16.1.11") is None:
+    if fetched("fetch-tensorrt-lean", "10.16.1.11", folder="tensorrt-lean-10.16.1.11") is None:
         pytest.skip("tensorrt-lean cannot be fetched: the package index cannot be reached")
     folder = tmp_path_factory.mktemp("triton-plugins")
     compiler = ["c++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-isystem", tensorrt_headers, "-isystem", cuda_include()]

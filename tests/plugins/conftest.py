@@ -3,34 +3,18 @@
 The folders stay from run to run; a lock lets one worker of pytest-xdist make each, while the other waits.
 """
 
-import fcntl
 import os
-import shutil
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from plugins.tools.emulated_build import MissingTool, cuda_include
 from tests.gpu.library import gpu_library
+from tests.machine import BUILD, ROOT, locked, need, run
 from tests.plugins import device
 from tests.plugins.kernels import Kernels
 
-ROOT = Path(__file__).parents[2]
-BUILD = ROOT / "build"
 SCRIPTS = ROOT / "plugins" / "scripts"
-
-
-def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=ROOT, check=False)
-
-
-def need(*tools: str) -> None:
-    for tool in tools:
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
 
 
 def _cuda_include() -> Path:
@@ -40,15 +24,7 @@ def _cuda_include() -> Path:
         pytest.skip(str(missing))
 
 
-@contextmanager
-def locked(name: str) -> Iterator[None]:
-    BUILD.mkdir(exist_ok=True)
-    with (BUILD / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _fetched(script: str, *arguments: str, folder: str) -> Path | None:
+def fetched(script: str, *arguments: str, folder: str) -> Path | None:
     """build/`folder`, made by a script of plugins/scripts; None where the package index cannot be reached."""
     with locked(folder):
         done = run(SCRIPTS / script, *arguments, BUILD / folder)
@@ -60,7 +36,7 @@ def _fetched(script: str, *arguments: str, folder: str) -> Path | None:
 def emulated() -> Path:
     """build/emulated, built: kernels for the CPU, and where TensorRT's headers can be had the plugins and their host."""
     need("cmake", "c++", "make")
-    headers = _fetched("fetch-tensorrt-headers", folder="tensorrt-headers")
+    headers = fetched("fetch-tensorrt-headers", folder="tensorrt-headers")
     tensorrt = ["-DTRTBERT_TENSORRT=OFF"] if headers is None else ["-DTRTBERT_TENSORRT=ON", f"-DTENSORRT_INCLUDE_DIR={headers}"]
     with locked("emulated"):
         configured = run("cmake", "--preset", "emulated", f"-DCUDA_INCLUDE_DIR={_cuda_include()}", *tensorrt)
@@ -104,7 +80,7 @@ def _takes_any_kernels(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def tensorrt_headers() -> Path:
-    folder = _fetched("fetch-tensorrt-headers", folder="tensorrt-headers")
+    folder = fetched("fetch-tensorrt-headers", folder="tensorrt-headers")
     if folder is None:
         pytest.skip("TensorRT's headers cannot be fetched: the package index cannot be reached")
     return folder
@@ -125,7 +101,7 @@ def plugin_host(emulated: Path, emulated_plugins: Path) -> Path:
 def registry(request: pytest.FixtureRequest) -> Path:
     """NVIDIA's plugin registry: a library of TensorRT 10, and one of 11."""
     version: str = request.param
-    folder = _fetched("fetch-tensorrt-lean", version, folder=f"tensorrt-lean-{version}")
+    folder = fetched("fetch-tensorrt-lean", version, folder=f"tensorrt-lean-{version}")
     if folder is None:
         pytest.skip(f"tensorrt-lean {version} cannot be fetched: the package index cannot be reached")
     return folder / "libnvinfer_lean.so"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugins.conftest import BUILD, SCRIPTS, need, run
+from tests.machine import BUILD, need, run
+from tests.plugins.conftest import SCRIPTS
 from trtbert.ops import PLUGIN_OPS
 
 OTHER_FIELD_TYPES = {"num_heads": "INT32", "head_size": "INT32", "num_kv_heads": "INT32", "approximate": "CHAR"}

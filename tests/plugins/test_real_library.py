@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugins.conftest import BUILD, locked, need, run
+from tests.machine import BUILD, locked, need, run
 
 pytestmark = pytest.mark.slow
 

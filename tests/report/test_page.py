@@ -1,31 +1,18 @@
 """The page in a real Chromium: it shows the numbers of the JSON, on any screen, to everyone, and asks the network for nothing."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
-from tests.browser import NEEDS_CHROMIUM, launched, opened
+from tests.browser import NEEDS_CHROMIUM, opened
 from tests.report.conftest import HOSTILE, Report
 from trtbert.report.page import milliseconds
 
 pytestmark = NEEDS_CHROMIUM
 REPORTS = ("single", "old", "hostile", "measured")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as made:
-        yield made
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    with opened(browser) as made:
-        yield made
 
 
 @pytest.fixture(params=REPORTS)

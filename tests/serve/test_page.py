@@ -1,31 +1,18 @@
 """The page to try a model, in a real Chromium: what it shows is what the offline predictor answers."""
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import NEEDS_CHROMIUM, launched, opened
+from tests.browser import NEEDS_CHROMIUM, opened
 from tests.serve.server import Server
 from trtbert.predictor import Predictor
 
 pytestmark = NEEDS_CHROMIUM
 Rows = list[tuple[str, str]]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as made:
-        yield made
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    with opened(browser) as made:
-        yield made
 
 
 def run(page: Page, server: Server, model: str, first: str, second: str = "") -> None:

@@ -16,8 +16,8 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
+from tests.machine import BUILD, ROOT, locked, run
 from tests.numerics import assert_close
-from tests.plugins.conftest import BUILD, ROOT, locked, run
 from tests.serve.test_answers import close
 from tests.triton.running import make_bare
 from tests.triton.server import serving, with_engines_in_python
