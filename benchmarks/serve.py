@@ -170,14 +170,15 @@ def check_answers(console: Console, replies: Sequence[Reply], vectors: Array) ->
 
 
 def overloaded(console: Console, server: Server, texts: Sequence[str], rate: float, usual: float) -> bool:
-    """Five times what the server can do for ten seconds, then the time until one request is answered as fast as usually."""
+    """Five times what the server can do for ten seconds, and from then on the time until one request is answered as fast as usually."""
 
     async def load() -> tuple[list[Reply], float]:
-        replies = await at_rate(server.port, server.model, texts, OVERLOAD * rate, OVERLOAD_SECONDS)
+        asking = asyncio.ensure_future(at_rate(server.port, server.model, texts, OVERLOAD * rate, OVERLOAD_SECONDS))
+        await asyncio.sleep(OVERLOAD_SECONDS)
         connection = Connection(server.port, server.model)
         recovery = await until(lambda reply: reply.status == 200 and reply.seconds <= usual, lambda: connection.embed(texts[0]))
         connection.close()
-        return replies, recovery
+        return await asking, recovery
 
     replies, recovery = asyncio.run(load())
     print_replies(console, f"{OVERLOAD} x that rate for {OVERLOAD_SECONDS} s", replies, len(replies) / OVERLOAD_SECONDS)
