@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 import trtbert
+from trtbert.hardware import cpu_model
 
 
 def make_console() -> Console:
@@ -25,14 +26,8 @@ def print_machine(console: Console, *packages: str) -> None:
     """The hardware, and the versions of what every script uses and of `packages`."""
     names = ("torch", "transformers", "onnxruntime", "onnxscript", *packages)
     memory = psutil.virtual_memory().total / 2**30
-    console.print(f"{_cpu()}, {os.cpu_count()} cores, {memory:.0f} GiB memory, {platform.system()}; load {os.getloadavg()[0]:.1f}")
+    console.print(f"{cpu_model()}, {os.cpu_count()} cores, {memory:.0f} GiB memory, {platform.system()}; load {os.getloadavg()[0]:.1f}")
     console.print(f"trtbert {trtbert.__version__}, python {platform.python_version()}, " + ", ".join(f"{n} {version(n)}" for n in names))
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def latency_table(title: str, timings: Mapping[Shape, Mapping[str, Timing]], baseline: str, *, threads: int = THREADS) -> Table:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tests.models import make_checkpoint
 from tests.plugin_libraries import make_library
@@ -32,7 +33,17 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, P
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "model", "bert", task="sentence-similarity")
+    """The values of the first layer lie about 0, those of the second to one side."""
+    folder = make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "model", "bert", task="sentence-similarity")
+    weights = load_file(folder / "model.safetensors")
+    first, second = (
+        {end: weights[f"encoder.layer.{layer}.attention.self.value.{end}"] for end in ("weight", "bias")} for layer in range(2)
+    )
+    for tensor in first.values():
+        tensor[1::2] = -tensor[::2]
+    second["bias"] += 4.0
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -132,8 +143,8 @@ def test_int8(packed: list[str], library: Path, checkpoint: Path, tmp_path: Path
     assert len(attentions) == 2
     for node in attentions:
         assert {"q_scale", "k_scale", "v_scale", "probability_scale"} <= node.attributes.keys()
-    writers = [node for node in attentions if "y_scale" in node.attributes]  # the other's context lies to one side: a shift is before Q
-    assert writers and all(node.outputs[0].dtype == ir.DataType.INT8 for node in writers)
+    assert ["y_scale" in node.attributes for node in attentions] == [True, False]  # a shift is before the second's Q
+    assert attentions[0].outputs[0].dtype == ir.DataType.INT8
     manifest = open_package(kit).manifest
     assert {r.lowering: r.reason for r in manifest.lowerings if r.op == "FusedEmbedLayerNorm"} == {
         "body": "word is INT8 with a scale for each row; the plugin's INT8 has one for the tensor"

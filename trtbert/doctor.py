@@ -1,20 +1,19 @@
 """This machine -> the targets that it can compile for and run, and what to install for the others."""
 
-import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
 from trtbert.builders import targets
 from trtbert.config import Precision, Runtime, Target
 from trtbert.errors import MissingRuntimeError, UnsupportedError
+from trtbert.hardware import cpu_info, cpu_model, num_cores
 from trtbert.runtime import plugins
 from trtbert.version import __version__
 
@@ -163,16 +162,10 @@ def _tool(name: str) -> Found:
 
 
 def _cpu() -> str:
-    info = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace") if Path("/proc/cpuinfo").is_file() else ""
-    name = re.search(r"^model name\s*:\s*(.*)$", info, re.MULTILINE)
-    words = set(info.split())
+    words = set(cpu_info().split())
     int8 = [text for flag, text in _INT8_FLAGS.items() if flag in words]
     fast = f"INT8 by {', '.join(int8)}" if int8 else "no 8-bit products: INT8 gains little"
-    return f"{name[1] if name else platform.machine()}, {len(_cores())} cores, {fast}"
-
-
-def _cores() -> Sequence[int]:
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return f"{cpu_model()}, {num_cores()} cores, {fast}"
 
 
 def _plugin_libraries() -> Iterator[tuple[str, str]]:

@@ -7,8 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.models import make_checkpoint
-from tests.predictor.packages import make_package
+from tests.predictor.packages import make_task_package
 from trtbert.tasks import Task
 
 # Ray reads them when it is imported. A cluster of several nodes listens on 127.0.0.1 as well; busy cores slow nothing until it is given up.
@@ -29,9 +28,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Packages:
 
     def make(task: Task) -> Path:
         if task not in made:
-            options = {"num_labels": 1} if task == "text-ranking" else {}
-            folder = tmp_path_factory.mktemp(task)
-            made[task] = make_package(folder / "package", make_checkpoint(folder / "checkpoint", "bert", task=task, **options), task)
+            made[task] = make_task_package(tmp_path_factory.mktemp(task), task)
         return made[task]
 
     return make

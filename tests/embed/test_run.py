@@ -1,19 +1,24 @@
 """On Ray: every row with the offline predictor's answer, in order, and the errors of workers."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tests.embed.conftest import Packages
 from tests.embed.rows import make_rows, read_rows, write_rows
 from tests.numerics import assert_close
 from trtbert.cli import main
+from trtbert.embed import cluster
 from trtbert.embed.cluster import connected
 from trtbert.embed.config import EmbedConfig
 from trtbert.embed.run import embed
+from trtbert.embed.worker import Worker
+from trtbert.errors import UnsupportedError
 from trtbert.predictor import load
 
 pytestmark = pytest.mark.slow
@@ -56,6 +61,28 @@ def test_what_a_worker_cannot_answer(package: Packages, tmp_path: Path, capsys: 
     assert captured.out == "" and captured.err.startswith("error: ")
     assert f"{source}, rows 0 to 0 of part-00002.parquet" in captured.err and "has no [MASK]" in captured.err
     assert not (tmp_path / "out").exists() and (tmp_path / "out.partial").is_dir()
+
+
+class _Dies(Worker):
+    max_tries = 2
+
+    def _answer(self, batch: pa.RecordBatch, place: str) -> tuple[list[pa.Array], int]:
+        if batch.column("id")[0].as_py() == "20":
+            with (self._work.scratch.parent / "deaths").open("a") as file:
+                file.write("x")
+            os._exit(1)
+        return super()._answer(batch, place)
+
+
+def test_rows_that_end_every_worker_end_the_run(package: Packages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "Worker", _Dies)
+    source = write_rows(tmp_path / "in.jsonl", make_rows(60))
+    config = EmbedConfig(package=package("sentence-similarity"), rows_per_file=20, workers=1)
+    with pytest.raises(UnsupportedError, match=r"2 workers died over the rows of part-00001\.parquet"):
+        embed([str(source)], tmp_path / "out", config)
+    assert len((tmp_path / "out.partial" / "deaths").read_text()) == 2
+    monkeypatch.undo()
+    assert embed([str(source)], tmp_path / "out", config)["rows"] == 60
 
 
 def test_the_command_prints_its_figures(package: Packages, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

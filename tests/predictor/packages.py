@@ -9,9 +9,20 @@ import torch
 import transformers
 
 import trtbert.package as package
+from tests.models import make_checkpoint
 from trtbert.config import Profile
 from trtbert.tasks import TASKS, Task
 
+TASK_NAMES: dict[str, Task] = {
+    "embedder": "sentence-similarity",
+    "ranker": "text-ranking",
+    "classifier": "text-classification",
+    "tagger": "token-classification",
+    "reader": "question-answering",
+    "filler": "fill-mask",
+    "features": "feature-extraction",
+}
+"""What packages of each are called where several are served."""
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -33,6 +44,12 @@ class WholeTask(torch.nn.Module):
             mask = inputs[1].unsqueeze(-1).float()
             return torch.nn.functional.normalize((output.last_hidden_state * mask).sum(1) / mask.sum(1).clamp(min=1e-9), dim=-1)
         return {"softmax": lambda x: x.softmax(-1), "sigmoid": torch.sigmoid, "none": lambda x: x}[self.activation](output.logits)
+
+
+def make_task_package(folder: Path, task: Task, name: str = "package") -> Path:
+    """folder/`name`, of a tiny BERT; a ranker gives one score."""
+    options = {"num_labels": 1} if task == "text-ranking" else {}
+    return make_package(folder / name, make_checkpoint(folder / f"checkpoint-{name}", "bert", task=task, **options), task)
 
 
 def make_package(

@@ -5,31 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.models import make_checkpoint
-from tests.predictor.packages import make_package
+from tests.predictor.packages import TASK_NAMES, make_task_package
 from tests.serve.server import Server, serving
 from trtbert.predictor import Predictor, load
-from trtbert.tasks import Task
-
-TASKS: dict[str, Task] = {
-    "embedder": "sentence-similarity",
-    "ranker": "text-ranking",
-    "classifier": "text-classification",
-    "tagger": "token-classification",
-    "reader": "question-answering",
-    "filler": "fill-mask",
-}
 
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("packages")
-    made = {}
-    for name, task in TASKS.items():
-        options = {"num_labels": 1} if task == "text-ranking" else {}
-        checkpoint = make_checkpoint(tmp_path_factory.mktemp("checkpoint") / name, "bert", task=task, **options)
-        made[name] = make_package(folder / name, checkpoint, task)
-    return made
+    return {name: make_task_package(folder, task, name) for name, task in TASK_NAMES.items() if name != "features"}
 
 
 @pytest.fixture(scope="session")

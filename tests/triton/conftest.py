@@ -4,22 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.models import make_checkpoint
-from tests.predictor.packages import make_package
+from tests.predictor.packages import TASK_NAMES, make_task_package
 from trtbert.cli import main
 from trtbert.config import Profile, Range
 from trtbert.predictor import Predictor, load
-from trtbert.tasks import Task
 
-TASKS: dict[str, Task] = {
-    "embedder": "sentence-similarity",
-    "ranker": "text-ranking",
-    "classifier": "text-classification",
-    "tagger": "token-classification",
-    "reader": "question-answering",
-    "filler": "fill-mask",
-    "features": "feature-extraction",
-}
 PROFILES = (
     Profile(batch_size=Range(min=2, opt=4, max=4), seq_len=Range(min=16, opt=32, max=64)),
     Profile(batch_size=Range(min=1, opt=8, max=16), seq_len=Range(min=1, opt=8, max=15)),
@@ -29,12 +18,7 @@ PROFILES = (
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("packages")
-    made = {}
-    for name, task in TASKS.items():
-        options = {"num_labels": 1} if task == "text-ranking" else {}
-        checkpoint = make_checkpoint(tmp_path_factory.mktemp("checkpoint") / name, "bert", task=task, **options)
-        made[name] = make_package(folder / name, checkpoint, task)
-    return made
+    return {name: make_task_package(folder, task, name) for name, task in TASK_NAMES.items()}
 
 
 @pytest.fixture(scope="session")

@@ -103,7 +103,7 @@ def count_workers(config: EmbedConfig, *, has_gpu: bool, num_shards: int) -> int
 def compute(shards: Sequence[Shard], work: Work, num_workers: int, *, has_gpu: bool) -> Iterator[Done]:
     """Each shard as it is done, in any order. The first error of ours is raised and ends the others.
 
-    A worker that dies is started again, and its shard with it, as often as it takes.
+    A worker that dies is started again, and its shard with it.
     """
     from ray import data
 

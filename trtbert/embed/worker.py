@@ -16,7 +16,7 @@ from trtbert.embed.config import Format
 from trtbert.embed.plan import SOURCES, package_digest
 from trtbert.embed.shards import CHUNK, Cut, Shard
 from trtbert.embed.sinks import writing
-from trtbert.errors import InputError, PackageError, TrtbertError
+from trtbert.errors import InputError, PackageError, TrtbertError, UnsupportedError
 from trtbert.predictor import Predictor, load
 
 _FEATURES_CHUNK = 64
@@ -61,6 +61,9 @@ class Failed:
 class Worker:
     """Called by Ray with one shard at a time, as JSON; whatever is no error of ours goes through Ray as it is."""
 
+    max_tries = 6
+    """Of a shard: Ray would for ever start anew a worker that its rows end, by their memory or a fault of a library."""
+
     def __init__(self, work: Work) -> None:
         self._work = work
 
@@ -74,10 +77,11 @@ class Worker:
             return Failed(type(error).__name__, str(error))
 
     def run(self, shard: Shard) -> Done:
-        """Raises what opening the package and predicting raise, before the file is there."""
+        """Raises what opening the package and predicting raise, before the file is there; UnsupportedError after too many tries."""
         work, started = self._work, perf_counter()
         rows = tokens = 0
         path = shard.output(work.folder)
+        self._check_tries(path)
         with writing(path, work.scratch, work.output_schema, work.format) as write:
             for batch in self._chunks(shard):
                 columns, num = self._answer(batch, f"{shard.cut.path}, rows {rows} to {rows + len(batch) - 1} of {shard.name}")
@@ -86,6 +90,14 @@ class Worker:
             if rows != shard.cut.rows:
                 raise InputError(f"{shard.cut.path} changed while it was read: it has fewer rows than before.")
         return Done(shard.name, rows, tokens, path.stat().st_size, perf_counter() - started)
+
+    def _check_tries(self, path: Path) -> None:
+        """Every try that ended with its worker left its unfinished file."""
+        if len(list(self._work.scratch.glob(f"{path.name}.*"))) >= self.max_tries:
+            raise UnsupportedError(
+                f"{self.max_tries} workers died over the rows of {path.name}: by too little memory, or a fault of the runtime? Give fewer "
+                "--workers. What is done stays: the same command goes on with it."
+            )
 
     def _chunks(self, shard: Shard) -> Iterator[pa.RecordBatch]:
         size = _FEATURES_CHUNK if self._task == "feature-extraction" else CHUNK

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trtbert.errors import ConfigError, InputError, TrtbertError, UnsupportedError
+from trtbert.hardware import num_cores
 from trtbert.predictor import Job
 from trtbert.serve.batching import count_tokens
 from trtbert.serve.call import Call
@@ -132,7 +132,7 @@ class Service:
 
 def threads_of(config: ServeConfig) -> int:
     """Threads of one inference."""
-    return config.threads or max(1, len(os.sched_getaffinity(0)) // config.workers)
+    return config.threads or max(1, num_cores() // config.workers)
 
 
 def _prepare(model: Model, texts: Sequence[Any], options: Mapping[str, Any]) -> tuple[Job, list[int]]:
