@@ -1,5 +1,7 @@
 """What the images promise, read from their files; docker/check-cpu-image builds one and runs it."""
 
+import itertools
+import os
 import re
 import shlex
 import shutil
@@ -98,6 +100,14 @@ def test_scripts(script: str) -> None:
 def test_build_names_what_it_builds() -> None:
     done = subprocess.run([str(DOCKER / "build.sh"), "nothing"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.startswith("usage: docker/build.sh serve|serve-gpu|compile")
+
+
+@pytest.mark.parametrize(("options", "tags"), [([], ["trtbert:serve"]), (["--tag", "a:b"], ["a:b"]), (["-t", "a:b"], ["a:b"])])
+def test_the_image_has_one_name(options: list[str], tags: list[str]) -> None:
+    environment = {"PATH": os.environ["PATH"], "BUILDAH": "echo"}
+    done = subprocess.run([str(DOCKER / "build.sh"), "serve", *options], capture_output=True, text=True, env=environment, check=True)
+    words = done.stdout.split()
+    assert [name for flag, name in itertools.pairwise(words) if flag in {"--tag", "-t"}] == tags
 
 
 @pytest.mark.parametrize("file", sorted(path.name for path in DOCKER.iterdir()))

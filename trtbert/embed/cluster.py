@@ -3,11 +3,14 @@
 import json
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from types import FrameType
 from typing import Any
 
 from trtbert import errors
@@ -54,9 +57,27 @@ def connected(config: EmbedConfig) -> Iterator[None]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"There is no Ray cluster at {config.address}: {error}. Check the address, or leave it out.") from error
     try:
-        yield
+        with _terminable():
+            yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM, which Ray's core takes for a crash, ends the block with SystemExit."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _exit(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _start(config: EmbedConfig) -> None:

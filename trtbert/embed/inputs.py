@@ -1,8 +1,9 @@
 """The INPUT arguments -> the files they mean, in the order in which their rows come."""
 
 import glob
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,8 +50,7 @@ def _find(argument: str, output: Path) -> list[Path]:
     if path.is_dir():
         if output.is_relative_to(path.resolve()):
             raise InputError(f"The output {output} lies in the input folder {argument}; choose another output.")
-        files = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-        found = sorted(file for file in files if not any(part[0] in "._" for part in file.relative_to(path).parts))
+        found = sorted(file for file in _files(path) if file.suffix.lower() in SUFFIXES and file.is_file())
         if not found:
             raise InputError(f"{argument} holds no file that ends in one of {', '.join(SUFFIXES)}. Check the path.")
     elif path.is_file():
@@ -63,6 +63,20 @@ def _find(argument: str, output: Path) -> list[Path]:
         if not found:
             raise InputError(f"{argument} does not exist, and as a pattern fits no file. Check the path.")
     return [file.resolve() for file in found]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Those in it and in its folders, links to folders too, but for names that begin with a dot or an underscore. Each folder counts once."""
+    seen = set[Path]()
+    for name, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        folders[:] = [] if Path(name).resolve() in seen else [each for each in folders if each[0] not in "._"]
+        if Path(name).resolve() not in seen:
+            yield from (Path(name, each) for each in files if each[0] not in "._")
+        seen.add(Path(name).resolve())
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(f"The folder {error.filename} cannot be read: {error.strerror}. Check its permissions.") from error
 
 
 def _facts(path: Path) -> InputFile:

@@ -1,6 +1,7 @@
 """Values of JSON objects -> typed columns: the kind of each column, found over all rows, and values of that kind."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,12 @@ import pyarrow as pa
 _JSON = {b"trtbert": b"json"}
 """Metadata of a column of JSON texts: .jsonl output holds their values, not texts."""
 _KINDS = {bool: "bool", int: "int", float: "float", str: "text", type(None): "null"}
-_TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": pa.string(), "null": pa.null()}
-_INT64 = 2**63
+_TYPES = {"bool": pa.bool_(), "int": pa.int64(), "long": pa.int64(), "float": pa.float64(), "text": pa.string(), "null": pa.null()}
+_WIDER = {frozenset({"int", "long"}): "long", frozenset({"int", "float"}): "float"}
+_FLOAT64, _INT64 = 2**53, 2**63
 
 Kinds = dict[str, str]
-"""Of each column: bool, int, float, text, null (so far), or json for objects, lists and mixtures."""
+"""Of each column: bool, int, long (with whole numbers that no float64 holds), float, text, null (so far), or json for all else."""
 
 
 def note_kinds(kinds: Kinds, row: Mapping[str, Any]) -> None:
@@ -21,14 +23,16 @@ def note_kinds(kinds: Kinds, row: Mapping[str, Any]) -> None:
     for name, value in row.items():
         new, old = _kind(value), kinds.get(name, "null")
         if new != old and new != "null":
-            kinds[name] = new if old == "null" else "float" if {new, old} == {"int", "float"} else "json"
+            kinds[name] = new if old == "null" else _WIDER.get(frozenset({new, old}), "json")
         else:
             kinds.setdefault(name, old)
 
 
 def _kind(value: Any) -> str:
     kind = _KINDS.get(type(value), "json")
-    return "json" if kind == "int" and not -_INT64 <= value < _INT64 else kind
+    if kind != "int" or -_FLOAT64 <= value <= _FLOAT64:
+        return kind
+    return "long" if -_INT64 <= value < _INT64 else "json"
 
 
 def schema_of(kinds: Kinds) -> pa.Schema:
@@ -58,5 +62,16 @@ def columns_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Recor
 
 
 def json_text(value: Any) -> str:
-    """As `trtbert predict` writes it; dates and decimals as texts."""
-    return json.dumps(value, ensure_ascii=False, default=str)
+    """As `trtbert predict` writes it; dates and decimals as texts, numbers that JSON does not know (NaN, infinities) as null."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
