@@ -56,5 +56,5 @@ def test_a_folder_that_cannot_be_read_is_not_left_out(tmp_path: Path, monkeypatc
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(InputError, match="locked cannot be read: Permission denied. Check its permissions"):
+    with pytest.raises(InputError, match="locked cannot be read: Permission denied"):
         _found(tmp_path / "in")

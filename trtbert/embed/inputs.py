@@ -66,7 +66,7 @@ def _find(argument: str, output: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Those in it and in its folders, links to folders too, but for names that begin with a dot or an underscore. Each folder counts once."""
+    """Those in it and its folders, linked ones too, but for names that begin with a dot or an underscore. Each folder counts once."""
     seen = set[Path]()
     for name, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         folders[:] = [] if Path(name).resolve() in seen else [each for each in folders if each[0] not in "._"]
