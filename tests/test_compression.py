@@ -232,7 +232,9 @@ def test_labels_that_the_model_has_not(model: Path, tmp_path: Path) -> None:
 
 
 def test_options_of_another_method(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="num_layers: Extra inputs are not permitted"):
+    with pytest.raises(
+        ConfigError, match=r"Step 1 \(heads\) is wrong:\n  num_layers: there is no such option; choose from sparsity, steps, "
+    ):
         compress(model, tmp_path / "x", config({"method": "heads", "num_layers": 2}))
 
 
@@ -390,3 +392,97 @@ def test_a_method_and_a_recipe(model: Path, tmp_path: Path, capsys: pytest.Captu
     with pytest.raises(SystemExit) as ended:
         main(["compress", str(model), "-o", str(tmp_path / "x"), "--recipe", "r.toml", "--method", "heads"])
     assert ended.value.code == 2 and "not allowed with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--learning-rate", "inf"), "steps.0.training.learning_rate: Input should be a finite number (got inf)"),
+        (("--learning-rate", "1e38"), "steps.0.training.learning_rate: Input should be less than or equal to 10 (got 1e+38)"),
+        (("--weight-decay", "nan"), "steps.0.training.weight_decay: Input should be a finite number (got nan)"),
+    ],
+)
+def test_numbers_that_are_none(
+    options: tuple[str, str], message: str, model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["compress", str(model), "-o", str(tmp_path / "x"), "--method", "finetune", "--data", str(data), *options]
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == f"error: The configuration is wrong:\n  {message}\n"
+
+
+STUDENT, GQA = {"method": "student"}, {"method": "replace", "successor": "gqa"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ((STUDENT, {"method": "ffn"}), "ffn cannot follow on student, which leaves no transformer layers. Put it before"),
+        ((GQA, {"method": "finetune"}, {"method": "heads"}), "heads cannot follow on replace with gqa"),
+        (
+            ({"method": "vocabulary"}, {"method": "distill"}),
+            "distill cannot follow on vocabulary, for the teacher, which is the model as it",
+        ),
+    ],
+)
+def test_steps_that_cannot_follow_each_other(
+    steps: tuple[dict[str, Any], ...], message: str, model: Path, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compress(model, tmp_path / "x", config(*steps, data=data))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_the_teacher_of_a_new_head_is_the_finetuned_model(data: Path, tmp_path: Path) -> None:
+    model = make_checkpoint(tmp_path / "encoder", "bert", task="sentence-similarity", num_hidden_layers=4)
+    learn = {"method": "distill", "training": TRAINING | {"epochs": 6}}
+    chosen = {"task": "text-classification", "data": data, "eval_data": data}
+    with pytest.raises(
+        ConfigError, match="no head for text-classification, so there is nothing that distill could learn from: put finetune"
+    ):
+        compress(model, tmp_path / "small", config({"method": "depth", "num_layers": 2}, learn, **chosen))
+    teach = {"method": "finetune", "training": TRAINING | {"epochs": 12, "learning_rate": 3e-3}}
+    done = compress(model, tmp_path / "small", config(teach, {"method": "depth", "num_layers": 2}, learn, **chosen))
+    assert done.facts["after"]["accuracy"] > 60 and done.facts["after"]["layers"] == 2
+
+
+def test_the_column_of_texts_names_the_labels_of_a_new_head_too(data: Path, tmp_path: Path) -> None:
+    data.write_text(data.read_text(encoding="utf-8").replace("text,label", "body,label"), encoding="utf-8")
+    model = make_checkpoint(tmp_path / "encoder", "bert", task="sentence-similarity")
+    compress(model, tmp_path / "tuned", config({"method": "finetune"}, task="text-classification", data=data, text_column="body"))
+    with quiet():
+        assert len(read_checkpoint(tmp_path / "tuned").labels) == 3
+
+
+def test_a_folder_that_is_no_model_with_a_task(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    data.write_text("body,label\nred,x\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"config\.json"):
+        compress(tmp_path / "empty", tmp_path / "x", config({"method": "finetune"}, task="text-classification", data=data))
+
+
+def test_two_runs_into_one_output(model: Path, data: Path, tmp_path: Path) -> None:
+    """The second is refused while the first works, and leaves it alone."""
+    messages = []
+
+    def again(*_: Any) -> None:
+        if not messages:
+            with pytest.raises(InputError) as raised:
+                compress(model, tmp_path / "tuned", config({"method": "finetune"}, data=data))
+            messages.append(str(raised.value))
+
+    compress(model, tmp_path / "tuned", config({"method": "finetune"}, data=data), on_progress=again)
+    assert messages == [f"Another process compresses into {tmp_path / 'tuned'} now. Wait for it, or choose another output."]
+    assert (tmp_path / "tuned" / FACTS).is_file() and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("kind", ["bilstm", "cnn-bilstm"])
+def test_methods_on_a_student(kind: str, model: Path, data: Path, tmp_path: Path) -> None:
+    compress(model, tmp_path / "student", config({"method": "student", "kind": kind}, data=data))
+    compress(tmp_path / "student", tmp_path / "cut", config({"method": "vocabulary"}, data=data))
+    compile(tmp_path / "student", tmp_path / "whole.package")
+    compile(tmp_path / "cut", tmp_path / "cut.package")
+    whole, cut = (load(tmp_path / f"{name}.package").predict(["the cat red"])[0] for name in ("whole", "cut"))
+    assert whole["label"] == cut["label"] and whole["score"] == pytest.approx(cut["score"], abs=1e-5)
+    for step in ({"method": "depth", "num_layers": 1}, {"method": "ffn"}):
+        with pytest.raises(UnsupportedError, match=r"A student has no transformer layers|'trtbert-student' cannot be compressed by parts"):
+            compress(tmp_path / "student", tmp_path / "x", config(step, data=data))

@@ -22,6 +22,7 @@ from trtbert.checkpoint.weights import sha256_of
 from trtbert.compress import METHODS
 from trtbert.compress.macs import count_macs, count_parameters
 from trtbert.compress.method import Job, Options
+from trtbert.compress.training import wait_for_everyone
 from trtbert.config import CompressConfig, StepConfig, config_from_mapping
 from trtbert.data import Example, Text, read_examples, read_labels, read_texts
 from trtbert.errors import ConfigError, InputError, TrtbertError, UnsupportedError
@@ -34,6 +35,8 @@ from trtbert.version import __version__
 
 FACTS = "compression.json"
 _CLASSIFIED = ("text-classification", "token-classification")
+_OF_LAYERS = frozenset({"heads", "ffn", "budget", "l0", "magnitude", "depth", "replace"})
+"""Methods that need transformer layers."""
 _FILES = ("data", "texts", "eval_data", "teacher")
 _COUNTED_LENGTH = 128
 """Tokens that MACs are counted for."""
@@ -78,11 +81,13 @@ def compress(
     output, source = Path(output), find_model(Path(model))
     package = output.with_name(f"{output.name}.package")
     options = _check(source, output, package, config, force)
-    with quiet(), _folder(output, force) as folder:
+    with quiet():
         on_stage("reading")
-        checkpoint, data = _read(source, config)
-        with _state_folder(output, config, checkpoint.sha256) as state:
-            run = _Run(config, source, data, state, on_progress)
+        checkpoint, data, has_new_head = _read(source, config)
+        if has_new_head:
+            _check_teacher_of_new_head(config, checkpoint.task)
+        with _state_folder(output, config, checkpoint.sha256) as state, _folder(output, force) as folder:
+            run = _Run(config, source, data, state, on_progress, has_new_head=has_new_head)
             before, steps = run.describe(checkpoint), []
             for index, (step, chosen) in enumerate(zip(config.steps, options, strict=True)):
                 on_stage(step.method)
@@ -91,25 +96,51 @@ def compress(
             write_checkpoint(checkpoint, folder)
             facts = _facts(config, before, run.describe(checkpoint), steps)
             (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    if not is_main():
-        return Compressed(path=output, facts=facts)
-    shutil.rmtree(state)
-    if config.compile is None:
+    if config.compile is None or not is_main():
         return Compressed(path=output, facts=facts)
     return Compressed(path=output, facts=facts, package=_compile(output, package, config, checkpoint.task, force, on_stage, on_progress))
 
 
 def _check(source: Path, output: Path, package: Path, config: CompressConfig, force: bool) -> list[Options]:
     """The options of each step; raises what can be told before any work."""
-    options = [method_options(step) for step in config.steps]
+    options = [method_options(step, f"Step {number} ({step.method})") for number, step in enumerate(config.steps, 1)]
+    _check_order(config, options)
     if output.resolve() == source.resolve():
         raise InputError(f"{output} is the model itself, and a run that fails must not lose it. Choose another output.")
+    if is_main():
+        staging.check_output(output, force, _is_compressed)
     if config.compile is not None:
         check_package_output(package, force)
         resolve(config.compile)
     if config.teacher is not None and not any(METHODS[step.method].has_teacher for step in config.steps):
         raise ConfigError(f"A teacher is given, and {', '.join(step.method for step in config.steps)} learns from none; leave it out.")
     return options
+
+
+def _check_order(config: CompressConfig, options: Sequence[Options]) -> None:
+    """ConfigError for a step that cannot follow on an earlier one, which would be told only once that one is done."""
+    done = dict[str, str]()
+    for step, chosen in zip(config.steps, options, strict=True):
+        if step.method in _OF_LAYERS and "student" in done:
+            raise ConfigError(f"{step.method} cannot follow on student, which leaves no transformer layers. Put it before.")
+        if step.method == "heads" and "gqa" in done:
+            raise ConfigError(f"{step.method} cannot follow on replace with gqa, whose heads share keys and values. Put it before.")
+        if METHODS[step.method].has_teacher and config.teacher is None and "vocabulary" in done:
+            raise ConfigError(
+                f"{step.method} cannot follow on vocabulary, for the teacher, which is the model as it came, has all tokens. Put it before."
+            )
+        done |= {step.method: step.method, str(getattr(chosen, "successor", None)): step.method}
+
+
+def _check_teacher_of_new_head(config: CompressConfig, task: Task) -> None:
+    """ConfigError where a step would learn from a head that no step has trained."""
+    methods = [step.method for step in config.steps]
+    taught = next((index for index, method in enumerate(methods) if METHODS[method].has_teacher), None)
+    if taught is not None and config.teacher is None and "finetune" not in methods[:taught]:
+        raise ConfigError(
+            f"The model has no head for {task}, so there is nothing that {methods[taught]} could learn from: put finetune before it, whose "
+            "result is the teacher then, or give one with --teacher."
+        )
 
 
 def _compile(
@@ -134,30 +165,42 @@ def is_main() -> bool:
 def _folder(output: Path, force: bool) -> Iterator[Path]:
     """The folder that becomes the output; of the other processes one that is thrown away."""
     if is_main():
-        with staging.staged(output, force=force, is_replaceable=lambda path: (path / FACTS).is_file()) as folder:
+        with staging.staged(output, force=force, is_replaceable=_is_compressed) as folder:
             yield folder
     else:
         with tempfile.TemporaryDirectory() as name:
             yield Path(name)
 
 
-def method_options(step: StepConfig) -> Options:
-    """The options of a step's method, checked; ConfigError lists what is wrong."""
+def _is_compressed(folder: Path) -> bool:
+    return (folder / FACTS).is_file()
+
+
+def method_options(step: StepConfig, name: str = "The configuration") -> Options:
+    """The options of a step's method, checked; ConfigError, which begins with `name`, lists what is wrong."""
     if step.method not in METHODS:
         raise ConfigError(f"There is no compression method {step.method!r}; choose one of {', '.join(METHODS)}.")
-    return config_from_mapping(step.options, METHODS[step.method].options)
+    return config_from_mapping(step.options, METHODS[step.method].options, name=name)
 
 
 class _Run:
     """What the steps share."""
 
-    def __init__(self, config: CompressConfig, source: Path, data: _Data, state: Path, on_progress: Progress) -> None:
-        self.config, self.source, self.data, self.state, self.on_progress = config, source, data, state, on_progress
+    def __init__(
+        self, config: CompressConfig, source: Path, data: _Data, state: Path, on_progress: Progress, *, has_new_head: bool
+    ) -> None:
+        self.config, self.data, self.state, self.on_progress = config, data, state, on_progress
+        self.teacher = config.teacher or source
+        if has_new_head and config.teacher is None:
+            self.teacher = self._finished(next((i for i, step in enumerate(config.steps) if step.method == "finetune"), 0))
+
+    def _finished(self, index: int) -> Path:
+        """The folder that holds the model after the step, once it is done."""
+        return self.state / f"{index + 1}-{self.config.steps[index].method}" / "finished"
 
     def step(self, index: int, step: StepConfig, options: Options, checkpoint: Checkpoint) -> tuple[Checkpoint, dict[str, Any]]:
         """The checkpoint after the step, and the facts of it; read from the state folder where the step was finished before."""
-        folder = self.state / f"{index + 1}-{step.method}"
-        finished = folder / "finished"
+        finished = self._finished(index)
         if (finished / FACTS).is_file():
             return read_checkpoint(finished, task=checkpoint.task), json.loads((finished / FACTS).read_text(encoding="utf-8"))
         method = METHODS[step.method]
@@ -168,7 +211,7 @@ class _Run:
             texts=self.data.texts,
             training=step.training,
             evaluate=self._score(checkpoint) if self.data.held_back else None,
-            state=folder,
+            state=finished.parent,
             on_step=self.on_progress,
         )
         torch.manual_seed(step.training.seed)
@@ -179,6 +222,7 @@ class _Run:
             facts["training"] = step.training.model_dump()
         if is_main():
             _write_finished(result.checkpoint, facts, finished)
+        wait_for_everyone()
         return result.checkpoint, facts
 
     def missing_labels(self, checkpoint: Checkpoint) -> Iterator[str]:
@@ -208,8 +252,8 @@ class _Run:
             return None
 
     def _teacher(self, checkpoint: Checkpoint) -> Checkpoint:
-        """The model named, or the one that came, read anew: a step may have changed it in place."""
-        return read_checkpoint(find_model(self.config.teacher or self.source), task=checkpoint.task)
+        """The model named, the one that came, or where that had no head the finetuned one; read anew: a step may have changed it."""
+        return read_checkpoint(find_model(self.teacher), task=checkpoint.task)
 
     def _score(self, checkpoint: Checkpoint) -> Callable[[Any], float]:
         with tempfile.TemporaryDirectory() as name:
@@ -223,9 +267,10 @@ class _Run:
         return score
 
 
-def _read(folder: Path, config: CompressConfig) -> tuple[Checkpoint, _Data]:
+def _read(folder: Path, config: CompressConfig) -> tuple[Checkpoint, _Data, bool]:
+    """The model, the data, and whether the model got a new head."""
     is_labelled = config.data is not None and config.data.suffix.lower() != ".txt"
-    checkpoint = _read_model(folder, config, is_labelled)
+    checkpoint, has_new_head = _read_model(folder, config, is_labelled)
     is_number = checkpoint.task == "text-classification" and is_regression(checkpoint.model.config)
     column = config.text_column
 
@@ -237,43 +282,66 @@ def _read(folder: Path, config: CompressConfig) -> tuple[Checkpoint, _Data]:
     texts = list(read_texts(plain, column=column)) if plain is not None else []
     held_back = [] if config.eval_data is None else examples(config.eval_data)
     metric = None if not held_back else metric_for(checkpoint.task, held_back) if config.metric == "auto" else config.metric
-    return checkpoint, _Data(labelled=labelled, texts=texts, held_back=held_back, metric=metric)
+    return checkpoint, _Data(labelled=labelled, texts=texts, held_back=held_back, metric=metric), has_new_head
 
 
-def _read_model(folder: Path, config: CompressConfig, is_labelled: bool) -> Checkpoint:
+def _read_model(folder: Path, config: CompressConfig, is_labelled: bool) -> tuple[Checkpoint, bool]:
     """With a new head where a classification was named and the model has none; a head that was trained is never thrown away."""
     try:
-        return read_checkpoint(folder, task=config.task)
+        return read_checkpoint(folder, task=config.task), False
     except InputError:
         if config.task == "auto" or config.task not in _CLASSIFIED or config.data is None or not is_labelled:
             raise
-    labels = read_labels(config.data, config.task)
-    return read_checkpoint(folder, task=config.task, new_labels=labels, seed=config.steps[0].training.seed)
+        if not (folder / "config.json").is_file():
+            raise
+    labels = read_labels(config.data, config.task, column=config.text_column)
+    return read_checkpoint(folder, task=config.task, new_labels=labels, seed=config.steps[0].training.seed), True
 
 
 @contextmanager
 def _state_folder(output: Path, config: CompressConfig, sha256: str) -> Iterator[Path]:
-    """The folder of this run, new or of the same run that was killed; it stays where the run fails after it saved anything."""
+    """The folder of this run, new or of the same run that was killed; it stays where the run fails after it saved anything.
+
+    InputError for a run of something else, and while another process works in it.
+    """
     folder = output.resolve().with_name(f".{output.resolve().name}.training")
     used = {name: path for name in _FILES if (path := getattr(config, name)) is not None}
     contents = {name: sha256_of([path] if path.is_file() else sorted(path.glob("*.safetensors"))) for name, path in used.items()}
     facts = {"config": config.model_dump(mode="json"), "model": sha256, "sha256": contents}
     run = json.dumps(facts, indent=1, sort_keys=True)
-    marker = folder / "run.json"
-    if is_main() and marker.is_file() and marker.read_text(encoding="utf-8") != run:
-        raise InputError(
-            f"{folder} holds the state of a run with other options, other data or another model. Remove it to start anew (rm -r "
-            f"{folder}), or repeat the command that made it, which then goes on."
-        )
-    if is_main():
-        folder.mkdir(exist_ok=True)
-        marker.write_text(run, encoding="utf-8")
-    try:
+    if not is_main():
         yield folder
-    except BaseException:
-        if is_main() and not any(path.is_file() and path != marker for path in folder.rglob("*")):
-            shutil.rmtree(folder)
-        raise
+        return
+    with _locked(folder, output):
+        marker = folder / "run.json"
+        if marker.is_file() and marker.read_text(encoding="utf-8") != run:
+            raise InputError(
+                f"{folder} holds the state of a run with other options, other data or another model. Remove it to start anew (rm -r "
+                f"{folder}), or repeat the command that made it, which then goes on."
+            )
+        marker.write_text(run, encoding="utf-8")
+        try:
+            yield folder
+        except BaseException:
+            if not any(path.is_file() and path != marker for path in folder.rglob("*")):
+                shutil.rmtree(folder)
+            raise
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def _locked(folder: Path, output: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Cannot write in {folder.parent}: {error.strerror}. Choose another output.") from error
+    lock = staging.try_lock(folder)
+    if lock is None:
+        raise InputError(f"Another process compresses into {output} now. Wait for it, or choose another output.")
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def _write_finished(checkpoint: Checkpoint, facts: Mapping[str, Any], finished: Path) -> None:

@@ -1,10 +1,11 @@
 """The options of a compilation: one frozen value, checked whole, every default written here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from trtbert.errors import ConfigError
 from trtbert.tasks import Task
@@ -102,15 +103,15 @@ class CompileConfig(BaseModel):
 class TrainingConfig(BaseModel):
     """How a model is trained; see `trtbert compress --help`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     epochs: float = Field(default=3.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
     """At most so many steps, whatever `epochs` says."""
     batch_size: int = Field(default=32, ge=1)
-    learning_rate: float = Field(default=5e-5, gt=0)
+    learning_rate: float = Field(default=5e-5, gt=0, le=10)
     warmup_ratio: float = Field(default=0.1, ge=0, le=1)
-    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0, le=10)
     max_grad_norm: float = Field(default=1.0, gt=0)
     max_length: int = Field(default=128, ge=3)
     """Tokens that texts are cut to in training."""
@@ -192,13 +193,29 @@ _INT8_OPTIONS = frozenset(
 _Config = TypeVar("_Config", bound=BaseModel)
 
 
-def config_from_mapping(options: Mapping[str, Any], kind: type[_Config] = CompileConfig) -> _Config:  # type: ignore[assignment]
-    """Check `options` whole; a ConfigError lists every problem with what came and what is allowed."""
+def config_from_mapping(
+    options: Mapping[str, Any],
+    kind: type[_Config] = CompileConfig,  # type: ignore[assignment]
+    *,
+    name: str = "The configuration",
+) -> _Config:
+    """Check `options` whole; a ConfigError, which begins with `name`, lists every problem with what came and what is allowed."""
     try:
         return kind(**options)
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" if e["loc"] else e["msg"].removeprefix("Value error, ")
-            for e in error.errors()
-        ]
-        raise ConfigError("The configuration is wrong:\n  " + "\n  ".join(lines)) from error
+        raise ConfigError(f"{name} is wrong:\n  " + "\n  ".join(_problems(error.errors(), kind))) from error
+
+
+def _problems(errors: Sequence[ErrorDetails], kind: type[BaseModel]) -> Iterator[str]:
+    """A line for each; a list that is too short only because its items are wrong is none."""
+    places = [error["loc"] for error in errors]
+    for error in errors:
+        place, depth = error["loc"], len(error["loc"])
+        if error["type"] == "too_short" and any(len(other) > depth and other[:depth] == place for other in places):
+            continue
+        if not place:
+            yield error["msg"].removeprefix("Value error, ")
+        elif error["type"] == "extra_forbidden" and depth == 1:
+            yield f"{place[0]}: there is no such option; choose from {', '.join(kind.model_fields)}"
+        else:
+            yield f"{'.'.join(map(str, place))}: {error['msg']} (got {error['input']!r})"

@@ -118,13 +118,13 @@ def read_examples(
     return examples
 
 
-def read_labels(path: Path, task: Task) -> tuple[str, ...]:
-    """The labels that a file of classified or tagged texts names, sorted; O, of no entity, comes first.
+def read_labels(path: Path, task: Task, *, column: str | None = None) -> tuple[str, ...]:
+    """The labels that a file of classified or tagged texts names, sorted; O, of no entity, comes first. `column` is as in `read_examples`.
 
     Raises InputError for a file that cannot be used.
     """
     make, suffixes = _EXAMPLES[task]
-    found = {label for row in _rows(path, suffixes) for label in make(row, None, _AnyName()).label}
+    found = {label for row in _rows(path, suffixes) for label in make(row, column, _AnyName()).label}
     if not found:
         raise InputError(f"{path} holds no label; give a file with at least one example of each class.")
     return tuple(sorted(found, key=lambda label: (label != "O", label)))

@@ -88,14 +88,14 @@ def _locked_folder(output: Path) -> tuple[Path, int]:
             folder.mkdir()
         except OSError as error:
             raise InputError(f"Cannot write in {output.parent}: {error.strerror}. Choose another output.") from error
-        lock = _try_lock(folder)
+        lock = try_lock(folder)
         if lock is not None and folder.exists():
             return folder, lock
         if lock is not None:  # Another process took it for a stale one before the lock was ours.
             os.close(lock)
 
 
-def _try_lock(folder: Path) -> int | None:
+def try_lock(folder: Path) -> int | None:
     """A descriptor that holds the lock of `folder`; None when a living process holds it or the folder is gone."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -112,7 +112,7 @@ def _try_lock(folder: Path) -> int | None:
 def _remove_stale(output: Path) -> None:
     """Remove the folders of killed processes, and put a package back that was killed between its two renames."""
     for folder in list(output.parent.iterdir()):
-        if folder.name.startswith(f".{output.name}.partial-") and (lock := _try_lock(folder)) is not None:
+        if folder.name.startswith(f".{output.name}.partial-") and (lock := try_lock(folder)) is not None:
             logger.info("Removing %s, left by a process that was killed", folder)
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)

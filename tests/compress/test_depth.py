@@ -13,7 +13,7 @@ from trtbert.compress.depth import DepthOptions, choose_layers, layer_drop, sele
 from trtbert.compress.layers import encoder_layers
 from trtbert.compress.method import Job
 from trtbert.config import TrainingConfig
-from trtbert.errors import InputError
+from trtbert.errors import InputError, UnsupportedError
 
 
 @pytest.mark.parametrize(
@@ -120,3 +120,9 @@ def test_layers_that_there_are_not(tmp_path: Path) -> None:
         DepthOptions()
     with pytest.raises(ValidationError, match="give num_layers"):
         DepthOptions(strategy="list", layers=(0,), num_layers=1)
+
+
+def test_layers_that_are_one_cannot_be_dropped(tmp_path: Path) -> None:
+    job = Job(checkpoint=tiny(tmp_path, "albert"), labelled=classified(8))
+    with quiet(), pytest.raises(UnsupportedError, match="The layers of albert are one, which LayerDrop cannot leave out"):
+        select_depth(job, DepthOptions(num_layers=1, layer_drop=0.5))

@@ -96,6 +96,11 @@ def test_nothing_or_everything_cannot_go(sparsity: float) -> None:
         FfnOptions(sparsity=sparsity)
 
 
+def test_less_than_one_multiple_of_neurons(tmp_path: Path) -> None:
+    with quiet(), pytest.raises(InputError, match="sparsity 0.01 of 160 neurons is less than half of 8, so nothing would go"):
+        prune_ffn(Job(checkpoint=tiny(tmp_path), labelled=LABELLED), FfnOptions(sparsity=0.01, multiple_of=8))
+
+
 def test_what_cannot_be_reached(tmp_path: Path) -> None:
     checkpoint = tiny(tmp_path)
     with pytest.raises(InputError, match=r"sparsity 0.9 would remove 5 of 6 heads, but at most 4 can go where every layer keeps 1"):

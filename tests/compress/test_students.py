@@ -247,8 +247,13 @@ def test_from_a_teacher_to_a_package(architecture: str, kind: str, task: Task, t
 @pytest.mark.parametrize(
     ("task", "options", "error", "message"),
     [
-        ("question-answering", {}, UnsupportedError, "A bilstm student has no head for question-answering; it has for text-classification"),
-        ("sentence-similarity", {"kind": "cnn-bilstm"}, UnsupportedError, "A cnn-bilstm student has no head for sentence-similarity"),
+        (
+            "question-answering",
+            {},
+            UnsupportedError,
+            "The student bilstm has no head for question-answering; it has for text-classification",
+        ),
+        ("sentence-similarity", {"kind": "cnn-bilstm"}, UnsupportedError, "The student cnn-bilstm has no head for sentence-similarity"),
         ("sentence-similarity", {"loss": "kl"}, InputError, "the teacher gives none .sentence-similarity.. Use --loss mse"),
         (
             "text-classification",

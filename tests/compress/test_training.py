@@ -100,6 +100,25 @@ def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     assert all(torch.isfinite(tensor).all() for tensor in weights(checkpoint))
 
 
+def test_gradients_that_are_not_finite(tmp_path: Path) -> None:
+    checkpoint = tiny(tmp_path)
+    with pytest.raises(TrainingError, match="The norm of the gradients of step 1 of 8 is nan: training diverged"):
+        run(checkpoint, loss=lambda batch, _step: (task_losses(checkpoint, batch).mean() * 0).sqrt())
+    assert all(torch.isfinite(tensor).all() for tensor in weights(checkpoint))
+
+
+def test_weights_that_the_last_step_spoilt(tmp_path: Path) -> None:
+    """No loss sees them any more, and without this they would be the result."""
+    checkpoint = tiny(tmp_path / "model")
+
+    def spoil(step: int) -> None:
+        if step == 7:
+            next(checkpoint.model.parameters()).data[0] = torch.inf
+
+    with pytest.raises(TrainingError, match="The sum of the weights of step 8 of 8 is inf: training diverged"):
+        run(checkpoint, after_step=spoil, evaluate=lambda: 1.0, state=tmp_path / "state")
+
+
 def test_the_best_epoch_wins_and_ends_the_run(tmp_path: Path) -> None:
     checkpoint, kept = tiny(tmp_path), []
     scores = iter([0.1, 0.9, 0.8, 0.7, 0.6])

@@ -9,13 +9,14 @@ from pydantic import Field, model_validator
 from torch.nn import functional
 
 from trtbert.checkpoint.read import RAW_OUTPUTS, Checkpoint
+from trtbert.checkpoint.students import StudentConfig
 from trtbert.compress.batches import Item, batches, encode_examples
 from trtbert.compress.finetune import train_on_labels
 from trtbert.compress.layers import Layer, encoder_layers, layer_input, with_hidden
 from trtbert.compress.method import Job, Options, Result
 from trtbert.compress.prune import measured_items
 from trtbert.compress.slicing import keep_layers
-from trtbert.errors import InputError
+from trtbert.errors import InputError, UnsupportedError
 
 Strategy = Literal["every-other", "distilbert", "last", "first", "list", "search"]
 _BATCH_SIZE = 32
@@ -42,12 +43,17 @@ class DepthOptions(Options):
 
 
 def select_depth(job: Job, options: DepthOptions) -> Result:
-    """Keep the layers that the strategy names. Raises InputError for more layers than there are."""
+    """Keep the layers that the strategy names. Raises InputError for more layers than there are, UnsupportedError for a student."""
     checkpoint, notes = job.checkpoint, []
-    total = checkpoint.model.config.num_hidden_layers
+    config = checkpoint.model.config
+    if isinstance(config, StudentConfig):
+        raise UnsupportedError("A student has no transformer layers to remove; train one of fewer: --method student --num-layers.")
+    total = config.num_hidden_layers
     num_layers = options.num_layers or len(options.layers)
     if num_layers > total:
         raise InputError(f"{num_layers} layers cannot be kept of {total}; give a smaller num_layers.")
+    if options.layer_drop and config.model_type == "albert":
+        raise UnsupportedError("The layers of albert are one, which LayerDrop cannot leave out; leave layer_drop out.")
     if options.layer_drop:
         _train_with_layer_drop(job, options.layer_drop)
         notes.append("LayerDrop in finetuning alone, after pretraining without it, is known to help little")

@@ -96,8 +96,8 @@ def _mask(name: str, weight: torch.Tensor, options: MagnitudeOptions) -> torch.T
         return smallest_mask(weight, options.sparsity)
     if weight.shape[-1] % 4:
         raise InputError(
-            f"2:4 needs rows of a multiple of four weights, and {name} has rows of {weight.shape[-1]}. Use pattern unstructured, or prune "
-            "the FFN to a multiple of 32 first."
+            f"2:4 needs rows of a multiple of four weights, and {name} has rows of {weight.shape[-1]}. Use pattern unstructured"
+            "; FFN widths become multiples of 32 by the method ffn."
         )
     return mask_2_4(weight)
 

@@ -15,7 +15,7 @@ from trtbert.data import Example, Text
 class Options(BaseModel):
     """Base of the options of a method, which are a table of a recipe and flags of the command line."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

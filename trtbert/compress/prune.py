@@ -74,7 +74,7 @@ def prune_heads(job: Job, options: HeadsOptions) -> Result:
 def prune_ffn(job: Job, options: FfnOptions) -> Result:
     """Remove neurons of the whole model, in groups of `multiple_of` in a layer, the least important groups first.
 
-    Raises InputError where there are no texts, or a layer has no more than one group.
+    Raises InputError where there are no texts, a layer has no more than one group, or so few neurons cannot go.
     """
     checkpoint = job.checkpoint
     counts = [layer.width for layer in encoder_layers(checkpoint.model)]
@@ -83,9 +83,14 @@ def prune_ffn(job: Job, options: FfnOptions) -> Result:
             f"The narrowest FFN has {min(counts)} neurons, so that nothing can be removed in multiples of {options.multiple_of}. Lower "
             "multiple_of."
         )
+    num_removed = round(options.sparsity * sum(counts))
+    if 2 * num_removed < options.multiple_of:
+        raise InputError(
+            f"sparsity {options.sparsity:g} of {sum(counts)} neurons is less than half of {options.multiple_of}, so nothing would go in "
+            "multiples of it. Raise it, or lower multiple_of."
+        )
     items = measured_items(job, options.num_texts, options.seed)
     masks = [torch.ones(count) for count in counts]
-    num_removed = round(options.sparsity * sum(counts))
     for target in _targets(num_removed, options.steps):
         on_step = _named(job, f"importance of neurons, {target} of {num_removed} to go")
         scores = importance(checkpoint, items, neurons=masks, seed=options.seed, on_step=on_step)[1]

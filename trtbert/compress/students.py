@@ -140,7 +140,7 @@ def check(checkpoint: Checkpoint, teacher: Checkpoint, options: StudentOptions) 
     """Whether such a student can learn from the teacher; see `student`."""
     task, config = checkpoint.task, teacher.model.config
     if task not in _TASKS[options.kind]:
-        raise UnsupportedError(f"A {options.kind} student has no head for {task}; it has for {', '.join(_TASKS[options.kind])}.")
+        raise UnsupportedError(f"The student {options.kind} has no head for {task}; it has for {', '.join(_TASKS[options.kind])}.")
     if isinstance(config, StudentConfig):
         raise InputError("The teacher is a student itself, of which no states can be learned. Give the transformer with --teacher.")
     if teacher.task != task:

@@ -8,6 +8,7 @@ the number of the step, and goes on as if it had never stopped.
 import json
 import logging
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,8 +62,8 @@ def train(
     `groups` are optimiser groups, with own options, for some of the parameters. `evaluate` scores the module after each epoch, higher is
     better: the best weights win, and `config.patience` epochs without a better one end the run. `after_step` may change weights (clamp,
     mask). `state` is a folder where the run is saved every `config.save_every` steps and resumed from; `on_step` hears
-    (step, steps, loss). Several processes started by Accelerate share each batch. Raises TrainingError for a loss that is not finite,
-    InputError for no items or a state that belongs to another run.
+    (step, steps, loss). Several processes started by Accelerate share each batch. Raises TrainingError for a loss, gradients or weights
+    that are not finite, InputError for no items or a state that belongs to another run.
     """
     if not items:
         raise InputError("There is nothing to train on: the data holds no example that the model can learn from.")
@@ -134,17 +135,22 @@ class _Run:
         loss = self.wrapped(batch, step)
         self.accelerator.backward(loss * share * self.num_processes)
         value = float(self.accelerator.reduce(loss.detach() * share, "sum"))
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"The loss of step {step + 1} of {self.total} is {value}: training diverged. "
-                f"Lower the learning rate (now {self.config.learning_rate:g}) or check the data"
-                + (f"; what was saved last is in {self.state}." if self.state is not None and (self.state / STATE).is_file() else ".")
-            )
-        nn.utils.clip_grad_norm_((p for g in self.optimizer.param_groups for p in g["params"]), self.config.max_grad_norm)
+        self._check_finite(value, "loss", step)
+        parameters = (p for g in self.optimizer.param_groups for p in g["params"])
+        self._check_finite(float(nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)), "norm of the gradients", step)
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * _rate(step, self._warmup, self.total)
         self.optimizer.step()
         return value
+
+    def _check_finite(self, value: float, what: str, step: int) -> None:
+        if not math.isfinite(value):
+            is_saved = self.state is not None and (self.state / STATE).is_file()
+            raise TrainingError(
+                f"The {what} of step {step + 1} of {self.total} is {value}: training diverged. "
+                f"Lower the learning rate (now {self.config.learning_rate:g}) or check the data"
+                + (f"; what was saved last is in {self.state}." if is_saved else ".")
+            )
 
     def _members(self, step: int) -> list[Item]:
         epoch, index = divmod(step, self._per_epoch)
@@ -155,8 +161,11 @@ class _Run:
     def is_over_after(self, step: int, evaluate: Callable[[], float] | None) -> bool:
         """At the end of an epoch score the module, and save where it is time to; whether to stop."""
         is_end = (step + 1) % self._per_epoch == 0 or step + 1 == self.total
+        is_saved = is_end or (step + 1) % self.config.save_every == 0
+        if is_saved:  # what the step itself made of the weights no loss has seen
+            self._check_finite(float(sum(p.detach().sum() for p in self._trained().values())), "sum of the weights", step)
         is_over = evaluate is not None and is_end and self._judge(evaluate)
-        if is_end or (step + 1) % self.config.save_every == 0:
+        if is_saved:
             self._save(step + 1, is_over=is_over)
         return is_over
 
@@ -257,6 +266,12 @@ class _Step(nn.Module):
 
     def forward(self, batch: Batch, step: int) -> torch.Tensor:
         return self.loss(batch, step)
+
+
+def wait_for_everyone() -> None:
+    """Of several processes that train together; a single one goes on at once."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _accelerator().wait_for_everyone()
 
 
 def _accelerator() -> Any:

@@ -183,5 +183,5 @@ def _sliced(checkpoint: Checkpoint, rows: list[int]) -> Any:
 
 
 def _is_by_token(name: str) -> bool:
-    parts = ("word_embeddings", "tok_embeddings", "decoder", "lm_head", "predictions", "vocab_projector", "generator")
+    parts = ("word_embeddings", "tok_embeddings", "characters.table", "decoder", "lm_head", "predictions", "vocab_projector", "generator")
     return any(part in name for part in parts)
