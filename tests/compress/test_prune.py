@@ -97,7 +97,7 @@ def test_nothing_or_everything_cannot_go(sparsity: float) -> None:
 
 
 def test_less_than_one_multiple_of_neurons(tmp_path: Path) -> None:
-    with quiet(), pytest.raises(InputError, match="sparsity 0.01 of 160 neurons is less than half of 8, so nothing would go"):
+    with quiet(), pytest.raises(InputError, match=r"sparsity 0\.01 of 160 neurons is less than half of 8, so nothing would go"):
         prune_ffn(Job(checkpoint=tiny(tmp_path), labelled=LABELLED), FfnOptions(sparsity=0.01, multiple_of=8))
 
 
