@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-gpu lint clean
+.PHONY: demo test test-gpu lint docs clean
 
 demo: .venv/installed
 	$(BIN)/python benchmarks/demo.py
@@ -33,6 +33,11 @@ lint: .venv/linters
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The site in site/; the search needs a server: .venv/bin/python -m http.server --directory site
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: .venv/docs
+	$(BIN)/mkdocs build --strict
+
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "trtbert needs Python 3.11 or later: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
@@ -43,5 +48,9 @@ lint: .venv/linters
 	$(PIP) --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+.venv/docs: .venv/installed
+	$(PIP) --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf .venv build demo-output
+	rm -rf .venv build demo-output site

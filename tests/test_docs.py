@@ -7,21 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs import DOCS, PAGES, ROOT, blocks, commands
 from trtbert import cli
-
-ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md"))]
 
 
 def _commands() -> list[str]:
-    """Every trtbert command in a code block, without its prompt and its comment."""
-    blocks = [block for page in PAGES for block in re.findall(r"```\w*\n(.*?)```", page.read_text(), re.DOTALL)]
-    lines = [line.removeprefix("$ ").split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    """Every trtbert command in a code block."""
+    lines = [command.text for page in PAGES for block in blocks(page) if not block.language for command in commands(block)]
     return [line for line in lines if line.startswith("trtbert ")]
 
 
 def test_there_are_commands() -> None:
-    assert len(_commands()) > 5
+    assert len(_commands()) > 50
 
 
 @pytest.mark.parametrize("command", _commands())
@@ -37,7 +34,7 @@ def test_links_lead_to_files(page: Path) -> None:
 
 @pytest.mark.parametrize("page", ["bad-inputs.md", "security.md"])
 def test_the_tests_that_a_page_names_exist(page: str) -> None:
-    names = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / page).read_text())
+    names = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (DOCS / page).read_text())
     assert len(names) > 15
     for file, name in names:
         functions = {node.name for node in ast.walk(ast.parse((ROOT / file).read_text())) if isinstance(node, ast.FunctionDef)}

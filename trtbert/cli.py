@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
+from trtbert.benchmark.command import add_benchmark, run_benchmark
 from trtbert.config import (
     CalibrationMethod,
     CompileConfig,
@@ -97,6 +98,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         add_serve,
         add_triton,
         _add_report,
+        _add_benchmark,
         _add_embed,
         _add_doctor,
     ):
@@ -314,6 +316,12 @@ def _add_report(commands: Any) -> argparse.ArgumentParser:
     return command
 
 
+def _add_benchmark(commands: Any) -> argparse.ArgumentParser:
+    command = add_benchmark(commands)
+    command.set_defaults(command=_benchmark)
+    return command
+
+
 def _not_empty(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("the path is empty; give a folder or a file")
@@ -486,6 +494,12 @@ def _embed(parsed: argparse.Namespace) -> None:
 def _report(parsed: argparse.Namespace) -> None:
     with _progress() as (_, on_progress):
         lines = run_report(parsed, on_progress)
+    _print(lines)
+
+
+def _benchmark(parsed: argparse.Namespace) -> None:
+    with _progress() as (_, on_progress):
+        lines = run_benchmark(parsed, on_progress)
     _print(lines)
 
 

@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 
 import trtbert
 from tests.sources import make_source
+from trtbert.benchmark.config import BenchmarkConfig
 from trtbert.cli import main
-from trtbert.report import measure
+from trtbert.report import command
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&</style><script>alert(2)</script>"
 
@@ -96,7 +98,6 @@ def hostile(packages: Packages, tmp_path_factory: pytest.TempPathFactory) -> Rep
 def measured(packages: Packages, tmp_path_factory: pytest.TempPathFactory) -> Report:
     """Of two packages, beside the model that both were compiled from; quick, so that the times mean nothing."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "SECONDS", 0.05)
-        patch.setattr(measure, "BATCH_SIZES", (1, 2))
-        patch.setattr(measure, "LENGTHS", (8,))
+        quick = partial(BenchmarkConfig, seconds=0.05, batch_sizes=(1, 2), lengths=(8,), threads=(1,))
+        patch.setattr(command, "BenchmarkConfig", quick)
         return report(tmp_path_factory.mktemp("measured"), packages.floats, packages.int8, measured=True)

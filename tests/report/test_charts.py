@@ -7,9 +7,9 @@ from typing import Any
 import jinja2
 import pytest
 
+from trtbert.benchmark.names import names_of
 from trtbert.report import charts
 from trtbert.report.compare import compare
-from trtbert.report.names import names_of
 from trtbert.report.page import megabytes, milliseconds, render
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from trtbert.benchmark.axes import ticks
+
 BAR_WIDTH = 160.0
 _HISTOGRAM = (260.0, 84.0)
 _PLOT = (440.0, 270.0)
@@ -71,7 +73,7 @@ def plot(points: Sequence[Mapping[str, Any]]) -> Plot:
     """x: milliseconds from 0; y: as far as the points need it."""
     width, height = _PLOT
     right, bottom = width - _RIGHT, height - _BOTTOM
-    x_ticks, y_ticks = _ticks(0.0, max(point["x"] for point in points)), _ticks(*_padded([point["y"] for point in points]))
+    x_ticks, y_ticks = ticks(0.0, max(point["x"] for point in points)), ticks(*_padded([point["y"] for point in points]))
 
     def place_x(value: float) -> float:
         return _LEFT + (right - _LEFT) * (value - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
@@ -98,15 +100,6 @@ def plot(points: Sequence[Mapping[str, Any]]) -> Plot:
 def _padded(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     return (low, high) if high > low else (low - abs(low) * 0.01 - 1e-6, high + abs(high) * 0.01 + 1e-6)
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Four to six round numbers that hold both ends."""
-    raw = (high - low) / 4 or 1.0
-    size = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * size for factor in (1, 2, 5, 10) if factor * size >= raw)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(step * number, 12) for number in range(first, max(last, first + 1) + 1)]
 
 
 def _point(x: float, y: float, name: str, is_on_front: bool, *, is_left: bool) -> Point:

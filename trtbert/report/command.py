@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from trtbert.benchmark.config import BenchmarkConfig
 from trtbert.errors import InputError, MissingRuntimeError
+from trtbert.output_files import check_file, write_file
 from trtbert.package import open_package
-from trtbert.report.files import check_file, write_file
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -25,7 +26,7 @@ def add_report(commands: Any) -> argparse.ArgumentParser:
     command.add_argument("-o", "--output", type=_path, required=True, metavar="FILE.html", help="page to write")
     command.add_argument("--json", type=_path, metavar="FILE.json", help="write the same facts as JSON")
     command.add_argument(
-        "--measure", action="store_true", help="time the packages on this machine, beside their source model; about a minute"
+        "--measure", action="store_true", help="time the packages on this machine, as `trtbert benchmark` does; some minutes"
     )
     command.add_argument("--force", action="store_true", help="replace files that are there")
     command.set_defaults(interrupted="interrupted; no report was written")
@@ -60,14 +61,12 @@ def write_report(
     render = _renderer()
     for path in filter(None, (output, json_output)):
         check_file(path, force=force)
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise InputError("A package is given twice. Give each once.")
     packages = [open_package(path) for path in paths]
     measurement = None
     if is_measured:
-        from trtbert.report.measure import measure
+        from trtbert.benchmark.run import benchmark
 
-        measurement = measure(packages, on_progress)
+        measurement = benchmark(packages, BenchmarkConfig(), on_progress=on_progress)
     facts = report_facts(packages, measurement)
     write_file(output, render(facts), force=force)
     if json_output is not None:

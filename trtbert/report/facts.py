@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from trtbert.benchmark.names import names_of
 from trtbert.package import MANIFEST, Package
 from trtbert.report.compare import compare
 from trtbert.report.graph import graph_facts
 from trtbert.report.int8 import accuracy_facts, int8_facts
-from trtbert.report.names import names_of
 from trtbert.report.repeat import compile_command
 from trtbert.report.stages import stage_facts
 from trtbert.version import __version__
@@ -19,7 +19,7 @@ FORMAT = 1
 
 
 def report_facts(packages: Sequence[Package], measurement: Mapping[str, Any] | None) -> dict[str, Any]:
-    """`measurement` is what `measure` gives; None: it was not asked for."""
+    """`measurement` is what `benchmark` gives; None: it was not asked for."""
     named = zip(names_of([package.path for package in packages]), packages, strict=True)
     facts = [package_facts(package, name) for name, package in named]
     return {

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from trtbert.benchmark.table import three_digits
 from trtbert.report import charts
 
 MISSING = "–"
@@ -32,10 +33,7 @@ def render(facts: Mapping[str, Any]) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """Three digits that count."""
-    if value is None:
-        return MISSING
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return MISSING if value is None else three_digits(value)
 
 
 def megabytes(num_bytes: int) -> str:

@@ -1,0 +1,1 @@
+"""Packages -> what they take on this machine beside other ways to run their source models: `run.benchmark`."""
