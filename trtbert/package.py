@@ -317,7 +317,7 @@ def open_package(path: Path | str, *, check_hashes: bool = True) -> Package:
     `check_hashes=False` skips reading the files through. Raises PackageError for whatever is not as the manifest says.
     """
     path = Path(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises for a name that is too long.
         raise PackageError(f"{path} is no package: there is no such folder. Give a folder that `trtbert compile` wrote.")
     manifest = _read_manifest(path)
     for name, sha256 in manifest.files.items():
@@ -385,7 +385,7 @@ def _read_manifest(path: Path) -> Manifest:
 
 def _manifest_fields(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
-    if not file.is_file():
+    if not _is_file(file):
         raise PackageError(f"{path} is no package: it holds no {MANIFEST}. Give a folder that `trtbert compile` wrote.")
     try:
         fields = pydantic_core.from_json(file.read_bytes())
@@ -402,11 +402,15 @@ def _listed_file(path: Path, name: str) -> Path:
     if is_unsafe:
         raise PackageError(f"{MANIFEST} of {path} names the file {name!r}; only plain relative names inside the folder are allowed.")
     file = path / name
-    if not file.is_file():
+    if not _is_file(file):
         raise PackageError(f"{path} is incomplete: the file {name!r} is missing. Copy the whole folder, or compile again.")
     if not file.resolve().is_relative_to(path.resolve()):
         raise PackageError(f"{name!r} in {path} is a link that leads out of the folder. Copy the file itself into the package.")
     return file
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113  # As above.
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -39,20 +39,26 @@ std::vector<TensorFacts> tensors(Field const& list) {
   return found;
 }
 
-Range range(Field const& field) {
+// Every batch is filled up to the smallest one, so that is bounded.
+Range range(Field const& field, int64_t most) {
   Range const found{field["min"].integer(), field["max"].integer()};
   if (found.min < 1 || found.max < found.min) {
     field.refuse("it must hold 1 <= min <= max");
+  }
+  if (found.min > most) {
+    field["min"].refuse("it must be " + std::to_string(most) + " or less, got " + std::to_string(found.min));
   }
   return found;
 }
 
 std::vector<Profile> profiles(Field const& manifest) {
+  constexpr int64_t kMaxTexts = 4096, kMaxTokens = int64_t{1} << 22;
   std::vector<Profile> found;
   if (auto const list = manifest.find("profiles")) {
     for (Field const& item : list->items()) {
       auto const length = item.find("seq_len");
-      found.push_back({range(item["batch_size"]), length ? std::optional(range(*length)) : std::nullopt});
+      Range const batch_size = range(item["batch_size"], kMaxTexts);
+      found.push_back({batch_size, length ? std::optional(range(*length, kMaxTokens / batch_size.min)) : std::nullopt});
     }
   }
   return found;
@@ -64,6 +70,19 @@ std::optional<PluginLibrary> plugins(Field const& manifest) {
     return std::nullopt;
   }
   return PluginLibrary{(*field)["name"].text(), (*field)["version"].text(), (*field)["sha256"].text()};
+}
+
+std::string task(Field const& field) {
+  std::string const name = field.text();
+  std::string allowed;
+  for (char const* const each : {"text-classification", "token-classification", "question-answering", "feature-extraction",
+                                 "sentence-similarity", "fill-mask", "text-ranking"}) {
+    if (name == each) {
+      return name;
+    }
+    allowed += (allowed.empty() ? "" : ", ") + std::string(each);
+  }
+  field.refuse("it must be one of " + allowed + ", got \"" + name + "\"");
 }
 
 void read_tokenizer(Field const& tokenizer, Manifest& manifest) {
@@ -86,7 +105,7 @@ Manifest read_manifest(Field const& field) {
   }
   Manifest manifest{};
   Field const model = field["model"];
-  manifest.task = model["task"].text();
+  manifest.task = task(model["task"]);
   if (auto const labels = model.find("labels")) {
     manifest.labels = texts(*labels);
   }

@@ -6,6 +6,7 @@
 
 #include "json/read.h"
 #include "manifest.h"
+#include "paths.h"
 #include "sha256.h"
 
 namespace trtbert {
@@ -32,8 +33,9 @@ bool is_plain_name(std::string const& name) {
 }
 
 bool is_inside(fs::path const& file, fs::path const& folder) {
-  fs::path const whole = fs::canonical(file), root = fs::canonical(folder);
-  return std::mismatch(root.begin(), root.end(), whole.begin(), whole.end()).first == root.end();
+  std::error_code code;
+  fs::path const whole = fs::canonical(file, code), root = fs::canonical(folder, code);
+  return !root.empty() && std::mismatch(root.begin(), root.end(), whole.begin(), whole.end()).first == root.end();
 }
 
 void check_file(fs::path const& folder, std::string const& name, std::string const& sha256, bool check_hash) {
@@ -42,7 +44,7 @@ void check_file(fs::path const& folder, std::string const& name, std::string con
            "; only plain relative names inside the folder are allowed.");
   }
   fs::path const file = folder / name;
-  if (!fs::is_regular_file(file)) {
+  if (!is_file(file)) {
     refuse(folder.string() + " is incomplete: the file " + quoted(name) + " is missing. Copy the whole folder, or compile again.");
   }
   if (!is_inside(file, folder)) {
@@ -63,11 +65,11 @@ void check_is_listed(std::string const& name, Manifest const& manifest, fs::path
 }  // namespace
 
 Package Package::open(fs::path const& folder, bool check_hashes) {
-  if (!fs::is_directory(folder)) {
+  if (!is_folder(folder)) {
     refuse(folder.string() + " is no package: there is no such folder. Give a folder that `trtbert compile` wrote.");
   }
   fs::path const file = folder / kManifest;
-  if (!fs::is_regular_file(file)) {
+  if (!is_file(file)) {
     refuse(folder.string() + " is no package: it holds no " + kManifest + ". Give a folder that `trtbert compile` wrote.");
   }
   Json const json = read_json(file);

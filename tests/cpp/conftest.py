@@ -11,7 +11,7 @@ from tests.cpp.packages import make_packages
 from tests.machine import BUILD, ROOT, locked, need, run
 from trtbert.tasks import Task
 
-SANITIZED = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
+SANITIZED = "-Og -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
 
 
 def build(name: str, *options: str) -> Path:

@@ -63,6 +63,8 @@ def test_statuses_and_messages(library: ctypes.CDLL, packages: dict[Task, Path])
     predictor = ctypes.c_void_p()
     assert library.trtbert_load(b"/no/such/folder", 0, ctypes.byref(predictor)) == INPUT and predictor.value is None
     assert b"there is no such folder" in library.trtbert_error()
+    for name in (b"x" * 300, b"x" * 5000):
+        assert library.trtbert_load(name, 0, ctypes.byref(predictor)) == INPUT and b"no such folder" in library.trtbert_error()
     assert library.trtbert_load(None, 0, ctypes.byref(predictor)) == INPUT
     assert library.trtbert_error() == b"The argument folder is NULL."
     assert library.trtbert_load(b"x", -1, ctypes.byref(predictor)) == INPUT
@@ -74,6 +76,8 @@ def test_statuses_and_messages(library: ctypes.CDLL, packages: dict[Task, Path])
     answer, width, values = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.POINTER(ctypes.c_float)()
     assert library.trtbert_predict(predictor, b"{", ctypes.byref(answer)) == INPUT
     assert b"The request is no JSON" in library.trtbert_error()
+    assert library.trtbert_predict(predictor, b'{"inputs": ' + b"[" * 200_000, ctypes.byref(answer)) == INPUT
+    assert b"nested deeper than 32 levels. Send" in library.trtbert_error()
     texts = (ctypes.c_char_p * 1)(b"a")
     assert library.trtbert_embed(predictor, texts, 1, ctypes.byref(values), ctypes.byref(width)) == UNSUPPORTED
     assert b"compiled for text-classification, not for sentence-similarity" in library.trtbert_error()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import trtbert
+from tests.machine import run
 from tests.tiny_tokenizers import SENTENCES
 from trtbert.tasks import Task
 
@@ -43,6 +44,13 @@ def test_answers_and_refusals(server: tuple[subprocess.Popen[str], int], package
         assert status == 400 and message in answer["error"]
     assert _ask(port, "GET", "/etc/passwd") == (404, {"error": "no such page"})
     assert _ask(port, "POST", "/v1/predict", b" " * (5 << 20))[0] == 413
+
+
+@pytest.mark.parametrize("port", ["99999", "65536", "-1", "80x", "", "http", "9" * 30])
+def test_a_port_that_is_none(port: str, runner: Path, tmp_path: Path) -> None:
+    """Said before the package is looked at."""
+    done = run(runner / "cpp/examples/runner_server", tmp_path, "127.0.0.1", port)
+    assert (done.returncode, done.stderr) == (2, f"the port must be a number of 0 to 65535, got {port}\n")
 
 
 def test_a_signal_ends_it_once_requests_are_answered(server: tuple[subprocess.Popen[str], int]) -> None:

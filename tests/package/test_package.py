@@ -120,6 +120,13 @@ def test_a_missing_file(folder: Path) -> None:
     assert_refused(folder, "incomplete", "'tokenizer.json'")
 
 
+@pytest.mark.parametrize("length", [300, 5000])
+def test_names_that_are_too_long_for_the_system(folder: Path, length: int) -> None:
+    assert_refused(folder / ("x" * length), "no such folder")
+    edit(folder, lambda m: m["files"].update({"x" * length: "0" * 64}))
+    assert_refused(folder, "incomplete", "x" * length)
+
+
 def test_a_pipe_is_not_read(folder: Path) -> None:
     (folder / "model.onnx").unlink()
     os.mkfifo(folder / "model.onnx")

@@ -4,8 +4,9 @@
 #include <atomic>
 #include <chrono>
 #include <csignal>
-#include <cstdlib>
 #include <iostream>
+#include <optional>
+#include <string>
 #include <thread>
 
 #include "server.h"
@@ -20,6 +21,13 @@ sigset_t block_signals() {
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   return signals;
+}
+
+// 0 to 65535; nothing where the text is anything else.
+std::optional<int> port_of(std::string const& text) {
+  bool const are_digits = !text.empty() && text.size() <= 5 && text.find_first_not_of("0123456789") == std::string::npos;
+  int const port = are_digits ? std::stoi(text) : -1;
+  return port < 0 || port > 65535 ? std::nullopt : std::optional(port);
 }
 
 int serve(char const* package, std::string const& host, int port) {
@@ -56,8 +64,13 @@ int main(int argc, char** argv) {
     std::cerr << "usage: runner_server PACKAGE [HOST [PORT]]\n";
     return 2;
   }
+  auto const port = port_of(argc > 3 ? argv[3] : "8000");
+  if (!port) {
+    std::cerr << "the port must be a number of 0 to 65535, got " << argv[3] << '\n';
+    return 2;
+  }
   try {
-    return serve(argv[1], argc > 2 ? argv[2] : "127.0.0.1", argc > 3 ? std::atoi(argv[3]) : 8000);
+    return serve(argv[1], argc > 2 ? argv[2] : "127.0.0.1", *port);
   } catch (trtbert::Error const& error) {
     std::cerr << error.what() << '\n';
     return 1;

@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 
+#include "paths.h"
 #include "sha256.h"
 #include "trtbert/error.h"
 
@@ -14,14 +15,14 @@ namespace fs = std::filesystem;
 fs::path find(Package const& package) {
   constexpr char kLibrary[] = "libtrtbert_plugins.so";
   if (char const* const named = std::getenv("TRTBERT_PLUGINS"); named != nullptr && *named != '\0') {
-    if (!fs::is_regular_file(named)) {
+    if (!is_file(named)) {
       throw Error(ErrorKind::kMissingRuntime, std::string("TRTBERT_PLUGINS is \"") + named +
                                                   "\", and there is no such file; set it to the path of a " + kLibrary + ".");
     }
     return named;
   }
   for (fs::path const& folder : {package.folder(), fs::path("/usr/local/lib"), fs::path("/usr/local/lib64"), fs::path("/usr/lib")}) {
-    if (fs::is_regular_file(folder / kLibrary)) {
+    if (is_file(folder / kLibrary)) {
       return folder / kLibrary;
     }
   }
@@ -41,7 +42,9 @@ fs::path checked_plugins(Package const& package) {
                     " that the engine was built with: its sha256 is another. Unset TRTBERT_PLUGINS to take the package's "
                     "own, or compile the package again.");
   }
-  return fs::absolute(path);
+  std::error_code code;  // Where the current folder is gone.
+  fs::path const whole = fs::absolute(path, code);
+  return code ? path : whole;
 }
 
 }  // namespace trtbert

@@ -3,8 +3,9 @@
 
 #include <algorithm>
 #include <limits>
+#include <stdexcept>
 
-#include "json/fields.h"
+#include "json/read.h"
 
 namespace trtbert {
 namespace {
@@ -209,10 +210,10 @@ Json outputs_of(Predictor const& predictor, std::vector<Text> const& texts, std:
 std::string json_call(Predictor const& predictor, std::string_view request, std::optional<size_t> max_windows) {
   Json json;
   try {
-    json = Json::parse(request);
-  } catch (Json::exception const& error) {
+    json = parse_json(request);
+  } catch (std::invalid_argument const& error) {
     throw Error(ErrorKind::kInput,
-                std::string("The request is no JSON: ") + error.what() + ". Send {\"inputs\": [...], \"options\": {...}}.");
+                std::string("The request is no JSON to be read: ") + error.what() + ". Send {\"inputs\": [...], \"options\": {...}}.");
   }
   Field const root(json, "request", ErrorKind::kInput);
   std::vector<Text> texts;

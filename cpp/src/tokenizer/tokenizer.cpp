@@ -44,10 +44,13 @@ Json read(std::filesystem::path const& file) {
   return json;
 }
 
-Side side_of(Json const& json) {
-  auto const truncation = json.find("truncation");
-  return truncation != json.end() && truncation->is_object() && truncation->value("direction", "Right") == "Left" ? Side::kLeft
-                                                                                                                  : Side::kRight;
+Side side_of(Field const& truncation) {
+  auto const direction = truncation.is_null() ? std::nullopt : truncation.find("direction");
+  std::string const name = direction ? direction->text() : "Right";
+  if (name != "Left" && name != "Right") {
+    direction->refuse("it must be Left or Right, got " + name);
+  }
+  return name == "Left" ? Side::kLeft : Side::kRight;
 }
 
 }  // namespace
@@ -60,7 +63,7 @@ struct Tokenizer::Parts {
         added(part(json, "added_tokens", file), normalizer, vocabulary),
         post_processor(part(json, "post_processor", file)),
         decoder(part(json, "decoder", file)),
-        side(side_of(json)),
+        side(side_of(part(json, "truncation", file))),
         max_length(max) {
     check_pre_tokenizer(part(json, "pre_tokenizer", file));
     if (max_length && *max_length < post_processor.num_added_tokens(true)) {

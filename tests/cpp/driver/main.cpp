@@ -5,11 +5,16 @@
 // characters                  every code point with what the tokenizer takes it for
 // check                       lines are any bytes; the first that is not UTF-8, or null
 // predict PACKAGE             lines are requests
+// tokenizers FILE             lines are what FILE is to hold
+// manifests PACKAGE           lines are what its manifest.json is to hold
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "predictor/batches.h"
 #include "text/unicode.h"
 #include "text/utf8.h"
 #include "trtbert/error.h"
@@ -96,6 +101,39 @@ void predict(char const* folder) {
   answer_lines([&](std::string const& line) { return predictor.predict_json(line); });
 }
 
+void write(std::filesystem::path const& file, std::string const& text) { std::ofstream(file, std::ios::binary) << text; }
+
+// The tokens of two texts, and what becomes of them.
+std::string used(trtbert::Tokenizer const& tokenizer) {
+  std::vector<int32_t> ids;
+  for (auto const& encoding : {tokenizer.encode("Red  blue\u00e9 \u4e2d [MASK]ing"), tokenizer.encode("Red", "blue [SEP]")}) {
+    for (trtbert::Token const& token : encoding) {
+      ids.push_back(token.id);
+    }
+  }
+  return tokenizer.decode(ids, true);
+}
+
+void tokenizers(char const* file) {
+  answer_lines([&](std::string const& line) {
+    write(file, line);
+    return Json(used(trtbert::Tokenizer::load(file, 16)));
+  });
+}
+
+// What is done with a package but to run its model: that takes seconds to load.
+void manifests(std::filesystem::path const& folder) {
+  answer_lines([&](std::string const& line) {
+    write(folder / "manifest.json", line);
+    auto const package = trtbert::Package::open(folder, false);
+    size_t tokens = 0;
+    for (auto const& batch : trtbert::plan_batches({1, 5, 600}, package.manifest().profiles, 1024)) {
+      tokens += std::vector<int32_t>(batch.num_rows * batch.length).size();
+    }
+    return Json({tokens, trtbert::longest_length(package.manifest()), package.engine_path().string()});
+  });
+}
+
 int run(std::string const& command, int count, char** arguments) {
   if (command == "tokenize" && count == 2) {
     tokenize(arguments[0], std::strtol(arguments[1], nullptr, 10));
@@ -107,8 +145,13 @@ int run(std::string const& command, int count, char** arguments) {
     check();
   } else if (command == "predict" && count == 1) {
     predict(arguments[0]);
+  } else if (command == "tokenizers" && count == 1) {
+    tokenizers(arguments[0]);
+  } else if (command == "manifests" && count == 1) {
+    manifests(arguments[0]);
   } else {
-    std::cerr << "usage: runner_driver tokenize FILE MAX_LENGTH | decode FILE | characters | check | predict PACKAGE\n";
+    std::cerr << "usage: runner_driver tokenize FILE MAX_LENGTH | decode FILE | characters | check | predict PACKAGE | tokenizers FILE | "
+                 "manifests PACKAGE\n";
     return 2;
   }
   return 0;
