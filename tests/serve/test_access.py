@@ -11,10 +11,12 @@ import pytest
 import urllib3
 
 from tests.serve.server import Server, serving
+from trtbert.errors import ConfigError
 from trtbert.serve.config import ServeConfig, read_config
 from trtbert.serve.endpoints import ENDPOINTS
 from trtbert.serve.keys import Keys, read_keys
 from trtbert.serve.metrics import Metrics
+from trtbert.serve.tls import tls_context
 
 KEY, OTHER = "0123456789abcdef-one", "0123456789abcdef-two"
 SECRET = "a very private text"
@@ -61,11 +63,50 @@ def test_keys_without_a_server() -> None:
     assert read_keys(config).allow(f"Bearer {OTHER}".encode())
 
 
-def test_tls(packages: dict[str, Path], tmp_path: Path) -> None:
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+def test_a_key_file_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(b"\xef\xbb\xbf" + f"{KEY}\r\n{OTHER}\r\n".encode())
+    keys = read_keys(ServeConfig(api_key_file=file))
+    assert keys.allow(f"Bearer {KEY}".encode()) and keys.allow(f"Bearer {OTHER}".encode()) and not keys.allow(b"Bearer ")
+
+
+def make_certificate(folder: Path, name: str, *options: str) -> tuple[Path, Path]:
+    """Certificate and key; `options` of openssl say how the key is kept."""
+    certificate, key = folder / f"{name}.pem", folder / f"{name}-key.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 -subj /CN=localhost"
     names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([*command.split(), *names], check=True, capture_output=True)
+    subprocess.run([*command.split(), *(options or ("-nodes",)), *names], check=True, capture_output=True)
+    return certificate, key
+
+
+def test_tls_files_that_cannot_be_used(tmp_path: Path) -> None:
+    """Each is said by its option and name, before the server listens; nobody is asked for a pass phrase."""
+    certificate, key = make_certificate(tmp_path, "one")
+    other = make_certificate(tmp_path, "other")[1]
+    encrypted = make_certificate(tmp_path, "encrypted", "-passout", "pass:secret")[1]
+    nothing, text = tmp_path / "nothing", tmp_path / "text"
+    text.write_text("no PEM")
+    for files, messages in (
+        ((nothing, key, None), [f"--tls-cert, {nothing}, cannot be read: No such file"]),
+        ((certificate, nothing, None), [f"--tls-key, {nothing}, cannot be read"]),
+        ((certificate, tmp_path, None), [f"--tls-key, {tmp_path}, cannot be read: Is a directory"]),
+        ((certificate, key, nothing), [f"--tls-client-ca, {nothing}, cannot be read"]),
+        ((text, key, None), [f"--tls-cert, {text}, cannot be used", "each as a PEM file"]),
+        ((certificate, text, None), [f"--tls-key, {text}: ", "each as a PEM file"]),
+        ((certificate, other, None), [f"--tls-cert, {certificate}", f"--tls-key, {other}: key values mismatch"]),
+        ((certificate, encrypted, None), [f"--tls-key, {encrypted}, is encrypted", "openssl pkey"]),
+        ((certificate, key, text), [f"--tls-client-ca, {text}, cannot be used"]),
+    ):
+        with pytest.raises(ConfigError) as error:
+            tls_context(ServeConfig(tls_cert=files[0], tls_key=files[1], tls_client_ca=files[2]))
+        assert all(message in str(error.value) for message in messages), error.value
+    assert tls_context(ServeConfig()) is None
+    context = tls_context(ServeConfig(tls_cert=certificate, tls_key=key, tls_client_ca=certificate))
+    assert context is not None and context.verify_mode == ssl.CERT_REQUIRED and context.minimum_version >= ssl.TLSVersion.TLSv1_2
+
+
+def test_tls(packages: dict[str, Path], tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path, "server")
     with serving(packages["embedder"], tls_cert=certificate, tls_key=key, tls_client_ca=certificate) as server:
         assert server.url.startswith("https://")
         both = {"ca_certs": str(certificate), "retries": False}

@@ -1,8 +1,10 @@
 """What a client can send: every wrong request has a 4xx with a message, and the server goes on."""
 
 import json
+import re
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,33 @@ import pytest
 from tests.serve.server import Server, serving
 
 GOOD = {"model": "embedder", "input": "red"}
+TENSOR = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["red"]}
+HEALTH = b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
-def raw(server: Server, data: bytes, *, half_close: bool = False, seconds: float = 6) -> bytes:
+def post(body: Any, headers: bytes = b"") -> bytes:
+    """A request for embeddings; `body` is JSON, or bytes as they are."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\n%sContent-Length: %d\r\n\r\n%s" % (headers, len(data), data)
+
+
+def raw(server: Server, data: bytes, *, late: Sequence[bytes] = (), half_close: bool = False, seconds: float = 6) -> bytes:
     """What comes back on a connection of its own until the server closes it; TimeoutError when it does not."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=seconds) as connection:
         connection.sendall(data)
+        for part in late:
+            time.sleep(0.2)
+            connection.sendall(part)
         if half_close:
             connection.shutdown(socket.SHUT_WR)
         parts = []
         while part := connection.recv(65536):
             parts.append(part)
         return b"".join(parts)
+
+
+def statuses(answers: bytes) -> list[bytes]:
+    return re.findall(rb"HTTP/1\.1 (\d+) ", answers)
 
 
 def assert_alive(server: Server) -> None:
@@ -113,6 +130,23 @@ def test_wrong_tensors(server: Server, change: dict[str, Any], binary: bytes, he
     assert status == 400 and isinstance(answer["error"], str)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"inputs": [TENSOR, TENSOR | {"data": ["blue"]}]}, "two inputs 'text'"),
+        ({"inputs": [TENSOR | {"data": None, "parameters": {"shared_memory_region": "r"}}]}, "shared memory is not taken"),
+        ({"outputs": [{"name": "sentence_embedding", "parameters": {"classification": 2}}]}, "'classification'; leave it out"),
+        (
+            {"outputs": [{"name": "sentence_embedding", "parameters": {"shared_memory_region": "r"}}]},
+            "'shared_memory_region'; leave it out",
+        ),
+    ],
+)
+def test_what_infer_does_not_take(server: Server, change: dict[str, Any], message: str) -> None:
+    status, answer = server.ask("/v2/models/embedder/infer", {"inputs": [TENSOR]} | change)
+    assert status == 400 and message in answer["error"]
+
+
 def test_an_output_that_there_is_not(server: Server) -> None:
     inputs = [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["red"]}]
     assert server.ask("/v2/models/embedder/infer", {"inputs": inputs, "outputs": [{"name": "logits"}]})[0] == 400
@@ -124,7 +158,8 @@ def test_too_much(server: Server) -> None:
         assert status == 413 and what in answer["error"]["message"]
     context = " ".join(["red"] * 3000)
     question = {"question": "blue " * 500, "context": context}  # Leaves room for one new token a window.
-    assert server.ask("/v1/predict", {"model": "reader", "inputs": [question]})[0] == 400
+    status, answer = server.ask("/v1/predict", {"model": "reader", "inputs": [question]})
+    assert status == 400 and "a request may have" in answer["error"]["message"] and "max_windows" not in answer["error"]["message"]
     masks = {"model": "filler", "inputs": ["[MASK] " * 100] * 10, "options": {"top_k": 1000}}
     assert server.ask("/v1/predict", masks)[0] == 413
     assert server.ask("/v1/embeddings", b"\x1f\x8b", **{"Content-Encoding": "gzip"})[0] == 415
@@ -165,6 +200,7 @@ def test_no_header_is_injected(server: Server) -> None:
         b"GET\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
         b"CONNECT host:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"CONNECT /v2 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
         b"GET /\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n",
         b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
         b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n",
@@ -190,6 +226,49 @@ def test_slow_and_half_closed_clients_are_let_go(server: Server) -> None:
     raw(server, head.replace(b"50", str(len(whole)).encode()) + whole, half_close=True)
     for _ in range(50):
         socket.create_connection(("127.0.0.1", server.port)).close()
+    assert_alive(server)
+
+
+@pytest.mark.parametrize("rest", [b"GET /v2/hea", b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\n{"])
+def test_a_request_that_does_not_end_after_one_that_did(server: Server, rest: bytes) -> None:
+    answer = raw(server, HEALTH + rest)  # Closed after client_timeout, not after the 75 seconds of an idle connection.
+    assert answer.startswith(b"HTTP/1.1 200") and answer.count(b"HTTP/1.1") == 1
+
+
+def test_a_request_that_waits_for_the_one_before_it_is_not_late(packages: dict[str, Path]) -> None:
+    """The server reads no further while it answers: no fault of the client's."""
+    with serving(packages["embedder"], client_timeout=1, max_tokens=10**6, queue_tokens=10**6, timeout=120) as server:
+        slow = post({"model": "embedder", "input": ["red " * 100] * 1000})  # Takes seconds.
+        last = post(GOOD, b"Connection: close\r\n")
+        assert statuses(raw(server, slow, late=[last[:-5], last[-5:]], seconds=60)) == [b"200", b"200"]
+
+
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+
+
+@pytest.mark.parametrize("num_apart", [0, 5, 1000])
+def test_an_upgrade_is_ignored(server: Server, num_apart: int) -> None:
+    """The request is answered, its body is never another request, and the connection goes on."""
+    smuggled = b"GET /v2 HTTP/1.1\r\nHost: a\r\n\r\n"
+    data = post(GOOD, UPGRADE) + post(smuggled, UPGRADE) + post({"model": "embedder", "input": "red"}, b"Connection: close\r\n")
+    place = len(data) - num_apart if num_apart < 1000 else data.index(b"\r\n\r\n") + 4  # 1000: between the first head and its body.
+    answers = raw(server, data[:place], late=[data[place:]])
+    assert statuses(answers) == [b"200", b"400", b"200"] and b'"name":"trtbert"' not in answers
+    body = json.dumps(GOOD).encode()
+    chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    head = b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n" + UPGRADE
+    answers = raw(server, head + b"\r\n" + chunked + HEALTH.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    assert answers.count(b"HTTP/1.1 200") == 2
+    assert not [record for record in server.log if "uvicorn" in str(record).lower()]
+
+
+@pytest.mark.parametrize("trailer", [b"X-T: 1\r\n" * 4000, b"a" * 32000], ids=["lines", "line"])
+def test_trailers_that_never_end(server: Server, trailer: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=6) as connection:
+        connection.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: ")
+        with pytest.raises(OSError, match=r"reset|pipe"):
+            for _ in range(500):
+                connection.sendall(trailer)
     assert_alive(server)
 
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,56 @@ def test_a_killed_worker_is_replaced(packages: dict[str, Path]) -> None:
         assert len(psutil.Process(server.process.pid).children()) == 2
 
 
+def test_a_new_worker_serves_what_the_others_serve(packages: dict[str, Path], tmp_path: Path) -> None:
+    """A worker dies while the folder is gone, then another package: none starts with that before SIGHUP, and tries get rarer."""
+    folder = tmp_path / "embedder"
+    shutil.copytree(packages["embedder"], folder)
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", "bert", task="sentence-similarity", seed=1)
+    other = make_package(tmp_path / "other", checkpoint, "sentence-similarity")
+    old, new = (load(path).encode(BODY["input"]) for path in (folder, other))
+
+    def answers() -> list[str]:
+        """What 20 clients get, each on a connection of its own."""
+        found = []
+        for _ in range(20):
+            server.http.clear()
+            status, answer = server.ask("/v1/embeddings", BODY)
+            assert status == 200
+            vectors = np.array([data["embedding"] for data in answer["data"]], np.float32)
+            found += [name for name, expected in (("old", old), ("new", new)) if relative_error(vectors, expected) < 2e-5]
+        return found
+
+    with serving(folder, workers=2) as server:
+        shutil.rmtree(folder)
+        psutil.Process(server.process.pid).children()[0].kill()
+        assert "no such folder" in server.wait_for("cannot start")["reason"]
+        times = [datetime.fromisoformat(server.wait_for("cannot start", number)["time"]) for number in (1, 2, 3)]
+        assert (times[2] - times[1]).total_seconds() > 2.5  # 2, then 4 seconds.
+        shutil.copytree(other, tmp_path / "embedder-new").rename(folder)
+        assert "Send SIGHUP" in server.wait_for("cannot start", 4)["reason"]
+        assert answers() == ["old"] * 20
+        server.send(signal.SIGHUP)
+        server.wait_for("ready", 3)
+        assert len(psutil.Process(server.process.pid).children()) == 2
+        assert answers() == ["new"] * 20
+
+
+def test_the_only_worker_comes_back(packages: dict[str, Path], tmp_path: Path) -> None:
+    """With what is there: nobody else answers. Without a package the server waits for one, and stops when it is told to."""
+    folder = tmp_path / "embedder"
+    shutil.copytree(packages["embedder"], folder)
+    with serving(folder) as server:
+        folder.rename(tmp_path / "away")
+        psutil.Process(server.process.pid).children()[0].kill()
+        server.wait_for("cannot start")
+        (tmp_path / "away").rename(folder)
+        server.wait_for("ready", 2)
+        assert server.ask("/v1/embeddings", BODY)[0] == 200
+        shutil.rmtree(folder)
+        psutil.Process(server.process.pid).children()[0].kill()
+        server.wait_for("cannot start", 2)  # `serving` stops it, without a worker.
+
+
 def test_workers_do_not_outlive_their_supervisor(packages: dict[str, Path]) -> None:
     with pytest.raises(AssertionError), serving(packages["embedder"]) as server:
         workers = psutil.Process(server.process.pid).children()
@@ -183,6 +234,7 @@ def test_without_its_extra(packages: dict[str, Path]) -> None:
         (["{folder}/nothing"], {}, 2, "there is no such folder"),
         (["{package}"], {"TRTBERT_SERVE_PORT": "many"}, 2, "port"),
         (["{package}", "--tls-cert", "cert.pem"], {}, 2, "tls_key"),
+        (["{package}", "--tls-cert", "{folder}/cert.pem", "--tls-key", "{folder}/key.pem"], {}, 2, "--tls-cert, "),
         (["{package}"], {"TRTBERT_SERVE_API_KEYS": "short"}, 2, "at least 16 characters"),
         (["{package}", "--api-key-file", "{folder}/keys"], {}, 2, "cannot be read"),
         (["{package}", "--max-tokens", "100000"], {}, 2, "queue_tokens"),
@@ -201,3 +253,4 @@ def test_what_cannot_start(
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=os.environ | port)
     assert done.returncode == code, done.stderr
     assert message in done.stderr and "Traceback" not in done.stderr
+    assert "listening" not in done.stderr or "altered" in arguments[0]  # Only the workers check the hashes.

@@ -73,7 +73,8 @@ class App:
                     raise Refusal(401, "An API key is needed: Authorization: Bearer KEY.")
                 if self._num_open > service.config.max_requests:
                     raise Refusal(503, "The server has too many open requests; ask again later.", retry_after=1)
-            return await endpoint.answer(service, await read_call(request, service.config.max_body_bytes))
+            limits = service.config
+            return await endpoint.answer(service, await read_call(request, max_bytes=limits.max_body_bytes, max_texts=limits.max_texts))
 
         answer.__name__ = endpoint.name
         return Route(endpoint.path, answer, methods=[endpoint.method])

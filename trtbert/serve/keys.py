@@ -34,7 +34,7 @@ def read_keys(config: ServeConfig) -> Keys:
     keys = config.api_keys.get_secret_value().split(",") if config.api_keys is not None else []
     if config.api_key_file is not None:
         try:
-            keys += config.api_key_file.read_text(encoding="utf-8").splitlines()
+            keys += config.api_key_file.read_text(encoding="utf-8-sig").splitlines()  # With a BOM, as Windows writes it, or without.
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"The file of API keys {config.api_key_file} cannot be read: {error}") from error
     keys = [key.strip() for key in keys if key.strip()]

@@ -20,13 +20,17 @@ from trtbert.serve.config import ServeConfig
 from trtbert.serve.endpoints import ENDPOINTS
 from trtbert.serve.keys import read_keys
 from trtbert.serve.metrics import Metrics
+from trtbert.serve.served import Served
+from trtbert.serve.tls import tls_context
 from trtbert.serve.worker import SIGNALS, run_worker
 
 log = logging.getLogger(__name__)
 
 _BACKLOG = 2048
 _MIN_LIFE_SECONDS = 1.0
-"""A worker that dies sooner is started again only after this time."""
+"""A worker that dies sooner is started again only after this time, one that could not start after twice as long each time."""
+_MAX_WAIT_SECONDS = 60.0
+"""Between two tries to start a worker."""
 _GRACE_SECONDS = 10.0
 """Beyond drain_timeout, after which a worker is killed."""
 
@@ -37,6 +41,14 @@ class _Worker:
     started: float
 
 
+@dataclass
+class _Retry:
+    """When a worker that died is started again, and how often in a row it could not start."""
+
+    at: float
+    num_failures: int
+
+
 def serve(paths: Sequence[Path], config: ServeConfig) -> int:
     """Serve until SIGTERM or SIGINT; the exit code.
 
@@ -45,6 +57,7 @@ def serve(paths: Sequence[Path], config: ServeConfig) -> int:
     packages = name_packages(paths)
     for path in packages.values():
         open_package(path, check_hashes=False).engine_path  # noqa: B018  # A build kit has none, and says so. Workers check the hashes.
+    tls_context(config)
     if not read_keys(config).are_needed and config.host not in ("127.0.0.1", "::1", "localhost"):
         log.warning("everybody who reaches this address may ask: give --api-key-file", extra={"host": config.host})
     return Supervisor(packages, config).run()
@@ -69,7 +82,9 @@ class Supervisor:
         self._config = config
         names = [NO_ENDPOINT, *dict.fromkeys(endpoint.name for endpoint in ENDPOINTS)]
         self._metrics = Metrics(names, list(packages), config.workers)
+        self._served = Served(config.workers)
         self._workers: dict[int, _Worker] = {}
+        self._retries: dict[int, _Retry] = {}
         self._was_ready = False
         self._is_stopping = False
 
@@ -80,14 +95,14 @@ class Supervisor:
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop())
-        signal.signal(signal.SIGHUP, lambda *_: self._send(signal.SIGHUP))
+        signal.signal(signal.SIGHUP, lambda *_: self._reload())
         host, port = self._socket.getsockname()[:2]
         scheme = "https" if self._config.tls_cert else "http"
         log.info("listening", extra={"url": f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}", "workers": self._config.workers})
         for worker in range(self._config.workers):
             self._start(worker)
         code = 0
-        while self._workers:
+        while self._workers or (self._retries and not self._is_stopping):
             wait([reader, *(worker.process.sentinel for worker in self._workers.values())], timeout=1.0)
             _empty(reader)
             code = self._tend() or code
@@ -108,6 +123,11 @@ class Supervisor:
             self._socket.close()
             self._send(signal.SIGTERM)
 
+    def _reload(self) -> None:
+        self._send(signal.SIGHUP)
+        for retry in self._retries.values():  # What was wrong with the packages may be right now.
+            retry.at, retry.num_failures = time.monotonic() + _MIN_LIFE_SECONDS, 0
+
     def _send(self, number: signal.Signals) -> None:
         for worker in self._workers.values():
             if worker.process.is_alive() and worker.process.pid:
@@ -122,11 +142,7 @@ class Supervisor:
                 if self._is_stopping:
                     os.kill(worker.process.pid or 0, signal.SIGKILL if time.monotonic() > self._kill_at else signal.SIGTERM)
                 continue
-            worker.process.join()
-            row = self._metrics.row(number)
-            for gauge in ("trtbert_workers_ready", "trtbert_requests_open", "trtbert_queue_tokens"):
-                row.set(gauge, 0)
-            del self._workers[number]
+            is_started = self._bury(number)
             if self._is_stopping:
                 continue
             log.error("worker died", extra={"worker": number, "exit_code": worker.process.exitcode})
@@ -134,15 +150,29 @@ class Supervisor:
                 self._stop()
                 code = worker.process.exitcode or 1
                 continue
-            time.sleep(max(0.0, worker.started + _MIN_LIFE_SECONDS - time.monotonic()))
-            self._start(number)
+            num_failures = 0 if is_started else self._retries.get(number, _Retry(0, 0)).num_failures + 1
+            seconds = min(_MAX_WAIT_SECONDS, _MIN_LIFE_SECONDS * 2**num_failures)
+            self._retries[number] = _Retry(worker.started + seconds, num_failures)
+        for number, retry in self._retries.items():
+            if number not in self._workers and not self._is_stopping and time.monotonic() >= retry.at:
+                self._start(number)
         return code
+
+    def _bury(self, number: int) -> bool:
+        """Whether the worker, which died, had ever been ready."""
+        self._workers.pop(number).process.join()
+        self._served.leave(number)
+        row = self._metrics.row(number)
+        is_started = row.get("trtbert_workers_ready") > 0
+        for gauge in ("trtbert_workers_ready", "trtbert_requests_open", "trtbert_queue_tokens"):
+            row.set(gauge, 0)
+        return is_started
 
     def work(self, worker: int) -> int:
         """What a worker does, in its own process; its exit code."""
         self._metrics.row(worker).add("trtbert_worker_starts_total")
         try:
-            run_worker(self._packages, self._config, self._socket, self._metrics, worker)
+            run_worker(self._packages, self._config, self._socket, self._metrics, self._served, worker)
         except TrtbertError as error:
             log.error("cannot start", extra={"reason": str(error)})
             return error.exit_code

@@ -29,11 +29,18 @@ def read_request(call: Call) -> tuple[InferRequest, dict[str, list[str]]]:
     texts: dict[str, list[str]] = {}
     rest = memoryview(call.body)[num_json:]
     for tensor in asked.inputs:
+        if tensor.name in texts:
+            raise Refusal(400, f"There are two inputs {tensor.name!r}; give each name once.")
+        if shared := sorted(name for name in tensor.parameters if name.startswith("shared_memory")):
+            raise Refusal(400, f"{tensor.name}: shared memory is not taken ({shared[0]!r:.50}); send the texts as data or as binary data.")
         size = tensor.parameters.get("binary_data_size", 0)
         if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(rest):
             raise Refusal(400, f"{tensor.name}: binary_data_size must be a number of the {len(rest)} bytes that follow.")
         texts[tensor.name] = _texts(tensor, rest[:size])
         rest = rest[size:]
+    for output in asked.outputs:
+        if unknown := sorted(output.parameters.keys() - {"binary_data"}):
+            raise Refusal(400, f"{output.name}: an output takes the parameter 'binary_data' only, not {unknown[0]!r:.50}; leave it out.")
     if rest:
         raise Refusal(400, f"{len(rest)} bytes follow the tensors that were announced.")
     return asked, texts

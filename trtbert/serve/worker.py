@@ -8,7 +8,8 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -20,7 +21,9 @@ from trtbert.serve.listener import Listener
 from trtbert.serve.metrics import Metrics
 from trtbert.serve.models import Model, load_models
 from trtbert.serve.protocol import Protocol
+from trtbert.serve.served import Served
 from trtbert.serve.service import Service, threads_of
+from trtbert.serve.tls import tls_context
 
 log = logging.getLogger(__name__)
 
@@ -31,28 +34,33 @@ _LINGER_SECONDS = 2.0
 """Time that idle connections have, when the server stops, to send a request that is on its way."""
 
 
-def run_worker(packages: Mapping[str, Path], config: ServeConfig, sock: socket.socket, metrics: Metrics, worker: int) -> None:
+def run_worker(
+    packages: Mapping[str, Path], config: ServeConfig, sock: socket.socket, metrics: Metrics, served: Served, worker: int
+) -> None:
     """Load the models, then answer until SIGTERM; raises what loading raises."""
     reload_asked: list[int] = []
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # A terminal sends it to every process; the supervisor turns it into SIGTERM.
     signal.signal(signal.SIGHUP, lambda number, _: reload_asked.append(number))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    models = load_models(packages, threads_of(config))
+    tls, models = tls_context(config), load_models(packages, threads_of(config))
+    served.join(worker, models)
+
+    async def answer() -> None:
+        service = Service(packages, models, config, metrics, worker)
+        await _serve(service, sock, tls, partial(served.note, worker), reload_asked)
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(packages, models, config, sock, metrics, worker, reload_asked))
+        runner.run(answer())
 
 
 async def _serve(
-    packages: Mapping[str, Path],
-    models: dict[str, Model],
-    config: ServeConfig,
+    service: Service,
     sock: socket.socket,
-    metrics: Metrics,
-    worker: int,
+    tls: ssl.SSLContext | None,
+    on_reload: Callable[[Mapping[str, Model]], None],
     reload_asked: list[int],
 ) -> None:
-    service = Service(packages, models, config, metrics, worker)
     settings = uvicorn.Config(
         App(service),
         ws="none",
@@ -62,32 +70,33 @@ async def _serve(
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=max(1, round(config.drain_timeout)),
-        ssl_certfile=config.tls_cert,
-        ssl_keyfile=config.tls_key,
-        ssl_ca_certs=str(config.tls_client_ca) if config.tls_client_ca else None,
-        ssl_cert_reqs=ssl.CERT_REQUIRED if config.tls_client_ca else ssl.CERT_NONE,
+        timeout_graceful_shutdown=max(1, round(service.config.drain_timeout)),
     )
-    server = _Server(settings, service, sock)
+    server = _Server(settings, service, sock, tls)
     loop, reloads = asyncio.get_running_loop(), set[asyncio.Task[None]]()
 
-    def reload() -> None:
-        task = loop.create_task(service.reload())
+    async def reload() -> None:
+        await service.reload()
+        on_reload(service.models)
+
+    def start_reload() -> None:
+        task = loop.create_task(reload())
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
     loop.add_signal_handler(signal.SIGTERM, server.stop)
-    loop.add_signal_handler(signal.SIGHUP, reload)
+    loop.add_signal_handler(signal.SIGHUP, start_reload)
     if reload_asked:
-        reload()
+        start_reload()
     await server.serve()
 
 
 class _Server(uvicorn.Server):
     """uvicorn's server, on a socket that it shares, stopping without losing a request."""
 
-    def __init__(self, settings: uvicorn.Config, service: Service, sock: socket.socket) -> None:
+    def __init__(self, settings: uvicorn.Config, service: Service, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
         super().__init__(settings)
+        self._tls = tls
         self._service = service
         self._socket = sock
         self._parent = os.getppid()
@@ -106,7 +115,7 @@ class _Server(uvicorn.Server):
             return Protocol(self.config, self.server_state, self._service.config.client_timeout)
 
         self.servers = []
-        self._listener = Listener(self._socket, make_protocol, self.config.ssl)
+        self._listener = Listener(self._socket, make_protocol, self._tls)
         self.started = True
         self._service.row.set("trtbert_workers_ready", 1)
         log.info("ready", extra={"models": sorted(self._service.models)})
