@@ -148,6 +148,15 @@ def test_the_lagrangian_drives_the_sparsity(tmp_path: Path) -> None:
         assert abs(gates.expected_sparsity().item() - target) < 0.05
 
 
+def test_training_drives_the_expected_sparsity(tmp_path: Path) -> None:
+    """Before anything is cut, which would reach the target whatever the gates have learnt; they start at 1 %."""
+    job = Job(checkpoint=tiny(tmp_path), labelled=classified(6), training=TrainingConfig(epochs=250, batch_size=6, learning_rate=1e-3))
+    options = L0Options(target_sparsity=0.5, gates=("heads", "neurons"), multiple_of=8, gate_learning_rate=0.15)
+    with quiet():
+        result = prune_l0(job, options)
+    assert abs(result.facts["expected_sparsity"] - 0.5) < 0.05
+
+
 def test_a_target_out_of_reach(tmp_path: Path) -> None:
     checkpoint = tiny(tmp_path)
     with pytest.raises(InputError, match=r"target_sparsity 0.9 cannot be reached by gates on heads: at most 0.364"):

@@ -43,16 +43,18 @@ def test_the_rate_is_constant_and_then_one() -> None:
     assert [replacing_rate(step, 5, options) for step in range(5)] == [0.5, 0.5, 0.5, 1.0, 1.0]
 
 
-def test_modules_are_drawn_as_often_as_the_rate_says() -> None:
-    """E = n p, but for the steps in which none would be: 2,000 draws of 6 modules, +- 3 standard errors."""
+@pytest.mark.parametrize(("count", "rate"), [(6, 0.5), (3, 0.3), (2, 0.1)])
+def test_modules_are_drawn_as_often_as_the_rate_says(count: int, rate: float) -> None:
+    """E = n p, and none as often as (1 - p)^n: 2,000 draws, +- 3 standard errors."""
     torch.manual_seed(0)
-    switch, total = Switch(6), 0.0
+    switch, found = Switch(count), list[float]()
     for _ in range(2000):
-        switch.draw(0.5)
-        assert set(switch.shares) <= {0.0, 1.0} and sum(switch.shares) >= 1
-        total += sum(switch.shares)
-    expected = 6 * 0.5 + 0.5**6
-    assert abs(total / 2000 - expected) < 3 * (6 * 0.25 / 2000) ** 0.5
+        switch.draw(rate)
+        assert set(switch.shares) <= {0.0, 1.0}
+        found.append(sum(switch.shares))
+    none = (1 - rate) ** count
+    assert abs(sum(found) / 2000 - count * rate) < 3 * (count * rate * (1 - rate) / 2000) ** 0.5
+    assert abs(found.count(0.0) / 2000 - none) < 3 * (none * (1 - none) / 2000) ** 0.5
 
 
 @pytest.mark.parametrize(("init", "expected"), [("every-other", [1, 3, 5]), ("first", [0, 1, 2]), ("last", [3, 4, 5])])
@@ -161,14 +163,23 @@ def test_the_same_modules_are_drawn_again() -> None:
     assert found[0] == found[1] and len({tuple(shares) for shares in found[0]}) > 3
 
 
-def test_where_no_module_is_drawn_one_is() -> None:
-    switch = Switch(3)
-    for _ in range(20):
-        switch.draw(0.0)
-        assert sum(switch.shares) == 1.0
+@pytest.mark.parametrize("mode", ["theseus", "blend"])
+@pytest.mark.parametrize("is_labelled", [True, False])
+def test_a_step_without_successors_changes_nothing(is_labelled: bool, mode: str, tmp_path: Path) -> None:
+    """Not by weight decay or momentum either: with a probability of 0 to the end successors stay the layers that they were."""
+    checkpoint = tiny(tmp_path, num_hidden_layers=4)
+    before = {name: tensor.clone() for name, tensor in checkpoint.model.state_dict().items()}
+    job = Job(checkpoint=checkpoint, labelled=classified(24 * is_labelled), texts=["Heavy rain"] * 24, training=TRAINING)
+    with quiet():
+        result = replace_layers(job, ReplaceOptions(mode=mode, curriculum="constant", base=0, share=1, init="first"))
+    assert result.facts["steps"] == 9
+    assert all(torch.equal(tensor, before[name]) for name, tensor in result.checkpoint.model.state_dict().items())
 
 
-def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [ReplaceOptions(), ReplaceOptions(curriculum="constant", base=0.2, share=1)])
+def test_a_killed_run_goes_on(options: ReplaceOptions, tmp_path: Path) -> None:
+    """With the low base most steps draw no module."""
+
     class Killed(Exception):
         pass
 
@@ -183,10 +194,10 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         job = Job(checkpoint=checkpoint, labelled=classified(24), training=training, state=tmp_path / f"state-{on_step is None}")
         if on_step is not None:
             with pytest.raises(Killed):
-                replace_layers(Job(**{**vars(job), "on_step": on_step}), ReplaceOptions())
+                replace_layers(Job(**{**vars(job), "on_step": on_step}), options)
             job = Job(**{**vars(job), "checkpoint": tiny(tmp_path / "model", num_hidden_layers=4)})
         with quiet():
-            found.append(replace_layers(job, ReplaceOptions()).checkpoint.model.state_dict())
+            found.append(replace_layers(job, options).checkpoint.model.state_dict())
     assert all(torch.equal(tensor, found[1][name]) for name, tensor in found[0].items())
 
 

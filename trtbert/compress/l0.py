@@ -30,6 +30,8 @@ from trtbert.errors import InputError
 Kind = Literal["heads", "neurons", "layers"]
 _NEAR = 0.02
 """A sparsity further than this from the target is told."""
+_SETTLED = 0.1
+"""So is the one that the gates expect, which swings about the target at first."""
 
 
 class L0Options(Options):
@@ -73,17 +75,25 @@ def prune_l0(job: Job, options: L0Options) -> Result:
             f"{possible:.3f}. Lower it, or add gates."
         )
     _train(job, options, teacher, gates, items)
+    expected = float(gates.expected_sparsity())
     kept = gates.choose(options.target_sparsity, options.multiple_of)
     model, sparsity = _cut(checkpoint, gates, kept)
     facts = {
         "sparsity": round(sparsity, 4),
+        "expected_sparsity": round(expected, 4),  # that training reached; what is cut is chosen to be near the target wherever it is
         "layers": [index for index, is_kept in enumerate(kept["layers"]) if is_kept],
         "heads": [int(mask.sum()) for mask in kept["heads"]],
         "widths": [int(mask.sum()) for mask in kept["neurons"]],
     }
-    note = f"{sparsity:.1%} of the weights went; gates on {', '.join(options.gates)} come no nearer to {options.target_sparsity:.1%}"
-    notes = (note,) * (abs(sparsity - options.target_sparsity) > _NEAR)
-    return Result(checkpoint=checkpoint.with_model(model), notes=notes, facts=facts)
+    notes = []
+    if abs(sparsity - options.target_sparsity) > _NEAR:
+        kinds = ", ".join(options.gates)
+        notes.append(f"{sparsity:.1%} of the weights went; gates on {kinds} come no nearer to {options.target_sparsity:.1%}")
+    if abs(expected - options.target_sparsity) > _SETTLED:
+        notes.append(
+            f"the gates had not settled: they expected {expected:.1%} to go, and {options.target_sparsity:.1%} were to; train longer"
+        )
+    return Result(checkpoint=checkpoint.with_model(model), notes=tuple(notes), facts=facts)
 
 
 class LayerGates(nn.Module):

@@ -87,6 +87,8 @@ def _successor_model(checkpoint: Checkpoint, options: ReplaceOptions) -> Any:
     if model.config.model_type == "albert":
         raise UnsupportedError("albert has one layer that it uses again and again; --method depth makes it use that less often.")
     num_layers = len(encoder_layers(model))
+    if num_layers == 1:
+        raise InputError("The model has one layer, and a successor takes the place of two or more. Give a model of more layers.")
     if num_layers % options.group:
         raise InputError(
             f"The {num_layers} layers do not divide into modules of {options.group}; give a --group that divides {num_layers}."
@@ -116,11 +118,8 @@ class Switch:
         self.shares = [1.0] * count
 
     def draw(self, rate: float) -> None:
-        """Each module by itself; when no module is drawn one is, for in such a step nothing could be learnt."""
-        drawn = torch.rand(len(self.shares)) < rate
-        if not drawn.any():
-            drawn[int(torch.randint(len(self.shares), ()))] = True
-        self.shares = drawn.float().tolist()
+        """Each module by itself, so that it may be none: of n modules n x rate are drawn on average."""
+        self.shares = (torch.rand(len(self.shares)) < rate).float().tolist()
 
     def blend(self, rate: float) -> None:
         self.shares = [rate] * len(self.shares)
@@ -176,6 +175,11 @@ class _Module:
         return (hidden_BSD,) if self._is_tuple else hidden_BSD
 
 
+def _without_gradients(loss: torch.Tensor) -> torch.Tensor:
+    """A loss to go back from where no successor computed: none gets a gradient, and the optimiser leaves all as they are."""
+    return loss + torch.zeros_like(loss, requires_grad=True)
+
+
 def _train(job: Job, options: ReplaceOptions, layers: Sequence[Layer], successors: nn.ModuleList) -> History:
     checkpoint = job.checkpoint
     items = labelled_items(checkpoint, job) or transfer_items(checkpoint, job)
@@ -188,8 +192,10 @@ def _train(job: Job, options: ReplaceOptions, layers: Sequence[Layer], successor
         expected = None if job.labelled else own_answers(batch)
         switch.blend(rate) if options.mode == "blend" else switch.draw(rate)
         if job.labelled:
-            return task_losses(checkpoint, batch).mean()
-        return answers_loss(checkpoint, checkpoint.model(**batch.inputs), expected, batch, DistillOptions())
+            value = task_losses(checkpoint, batch).mean()
+        else:
+            value = answers_loss(checkpoint, checkpoint.model(**batch.inputs), expected, batch, DistillOptions())
+        return value if value.requires_grad else _without_gradients(value)
 
     def own_answers(batch: Batch) -> Any:
         switch.blend(0.0)
