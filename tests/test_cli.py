@@ -18,7 +18,10 @@ from trtbert import cli
 from trtbert.cli import main
 from trtbert.package import MANIFEST, open_package
 
-COMMANDS = ("compile", "compress", "build", "verify", "predict", "inspect", "serve", "triton", "embed", "report", "doctor", "benchmark")
+COMMANDS = (
+    *("compile", "compress", "build", "verify", "predict", "inspect", "serve", "triton", "embed", "report", "doctor", "benchmark"),
+    "completion",
+)
 Output = pytest.CaptureFixture[str]
 
 
@@ -57,7 +60,8 @@ def test_help_ends_with_an_example(command: str, capsys: Output) -> None:
     assert caught.value.code == 0
     text = capsys.readouterr().out
     example = text[text.rindex("example:\n") :].splitlines()[1:]
-    assert example and all(line.startswith(f"  trtbert {command} ") for line in example)
+    commands = "\n".join(example).replace(" \\\n", "").splitlines()
+    assert commands and all(line.startswith(f"  trtbert {command} ") for line in commands)
 
 
 def test_help_names_every_command(capsys: Output) -> None:

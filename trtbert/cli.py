@@ -9,11 +9,14 @@ import os
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, get_args
 
+from pydantic import BaseModel
+
 from trtbert.benchmark.command import add_benchmark, run_benchmark
+from trtbert.completion import SHELLS, commands_of
 from trtbert.config import (
     CalibrationMethod,
     CompileConfig,
@@ -32,8 +35,9 @@ from trtbert.config import (
 from trtbert.describe import compression_lines, describe_package, figure_lines
 from trtbert.embed.command import add_embed, run_embed
 from trtbert.errors import ConfigError, InputError, MissingRuntimeError, TrtbertError
-from trtbert.flags import add_flags, given
+from trtbert.flags import add_flags, flag_name, given
 from trtbert.package import Package, open_package
+from trtbert.parser import Parser, did_you_mean
 from trtbert.report.command import add_report, check_report, run_report, write_report
 from trtbert.serve.command import add_serve
 from trtbert.tasks import TASKS
@@ -47,14 +51,16 @@ _MEMORY = "Compiling BERT-base takes up to 3 GB. Close other programs, predict f
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code: 0 done, 2 bad input, 3 not supported, 4 verification failed, 5 runtime missing."""
+    parsed = argparse.Namespace()
     try:
+        _print_in_every_locale()
         parsed = _parse(arguments)
-    except TrtbertError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    logging.basicConfig(level=logging.INFO if parsed.verbose else logging.ERROR, format="%(name)s: %(message)s", stream=sys.stderr)
-    try:
+        logging.basicConfig(level=logging.INFO if parsed.verbose else logging.ERROR, format="%(name)s: %(message)s", stream=sys.stderr)
         parsed.command(parsed)
+        _print([])
+    except SystemExit:
+        _print([])
+        raise
     except TrtbertError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -73,19 +79,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _print_in_every_locale() -> None:
+    """A path or label that the locale cannot show is shown with backslashes, and fails nothing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The parsed command; argparse by itself takes no texts after an option: predict PKG --json TEXT."""
-    parser = _parser(sys.argv[1:] if arguments is None else arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    parser = _parser(words)
+    if not words:
+        parser.exit(ConfigError.exit_code, parser.format_help())
     parsed, rest = parser.parse_known_args(arguments)
     if rest and ("texts" not in parsed or any(text.startswith("-") for text in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parsed.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         parsed.texts += rest
     return parsed
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="trtbert", description="Compile BERT-family encoders into small, fast, verified packages.")
+    parser = Parser(
+        prog="trtbert",
+        description="Compile BERT-family encoders into small, fast, verified packages.",
+        epilog='example:\n  trtbert compile my-model/ -o my-package\n  trtbert predict my-package "Where is my parcel?"',
+    )
     parser.add_argument("--version", action="version", version=f"trtbert {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (
@@ -101,12 +120,16 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         _add_benchmark,
         _add_embed,
         _add_doctor,
+        _add_completion,
     ):
         command = add(commands)
-        command.formatter_class = argparse.RawDescriptionHelpFormatter
         if add is _add_compress and list(arguments[:1]) == ["compress"]:
             _add_method(command, arguments)
         command.add_argument("--verbose", action="store_true", help="log what each stage does, on stderr")
+        command.set_defaults(parser=command)
+        for action in command._actions:
+            if action.metavar == "PKG" and action.help is None:
+                action.help = "package folder, as `trtbert compile` writes it"
     return parser
 
 
@@ -210,7 +233,8 @@ def _add_compress(commands: Any) -> argparse.ArgumentParser:
     command.add_argument("--eval-data", type=_path, metavar="FILE", help="labelled examples held back: the best epoch on them is kept")
     command.add_argument("--metric", choices=["auto", *get_args(Metric)], help="of --eval-data; default: what fits the task")
     command.add_argument("--force", action="store_true", help="replace a compressed model that is there")
-    command.set_defaults(command=_compress)
+    kept = "no half-written model was left behind, and the same command goes on with what was saved"
+    command.set_defaults(command=_compress, interrupted=f"interrupted; {kept}")
     return command
 
 
@@ -229,7 +253,9 @@ def _add_method(command: argparse.ArgumentParser, arguments: Sequence[str]) -> N
         add_flags(command.add_argument_group("search"), SearchConfig)
     elif found.method is not None:
         if found.method not in METHODS:
-            raise ConfigError(f"There is no compression method {found.method!r}; choose one of:\n{methods}")
+            near = did_you_mean(found.method, list(METHODS))
+            choose = f"{near} Choose" if near else "; choose"
+            raise ConfigError(f"There is no compression method {found.method!r}{choose} one of:\n{methods}")
         method = METHODS[found.method]
         add_flags(command.add_argument_group(f"{found.method}: {method.summary}"), method.options)
     if found.search or (found.recipe is not None if found.method is None else METHODS[found.method].is_trained):
@@ -270,10 +296,10 @@ def _add_predict(commands: Any) -> argparse.ArgumentParser:
         help="texts -> answers, as JSON lines",
         description="Answer each TEXT, or each line of standard input when there is none, with one line of JSON.",
         epilog='example:\n  trtbert predict my-package "Where is my parcel?"\n'
-        '  trtbert predict qa-package --json \'{"question": "Who?", "context": "Ada wrote it."}\'',
+        '  trtbert predict qa-package --json \'{"question": "Who?", "context": "Ada."}\'',
     )
     command.add_argument("package", type=_path, metavar="PKG")
-    command.add_argument("texts", nargs="*", metavar="TEXT")
+    command.add_argument("texts", nargs="*", metavar="TEXT", help="default: the lines of standard input")
     command.add_argument("--json", action="store_true", help='every text is JSON: "a text", ["a text", "its pair"] or an object')
     command.set_defaults(command=_predict)
     return command
@@ -286,7 +312,7 @@ def _add_inspect(commands: Any) -> argparse.ArgumentParser:
         description="Show target, shapes, nodes, fusions and precision, and why a fusion did not fire.",
         epilog="example:\n  trtbert inspect model.onnx",
     )
-    command.add_argument("path", type=_path, metavar="PKG-or-ONNX")
+    command.add_argument("path", type=_path, metavar="PKG-or-ONNX", help="package folder, or a file that ends in .onnx")
     command.set_defaults(command=_inspect)
     return command
 
@@ -301,6 +327,22 @@ def _add_doctor(commands: Any) -> argparse.ArgumentParser:
     )
     command.add_argument("--json", action="store_true", help="all of it as JSON")
     command.set_defaults(command=_doctor)
+    return command
+
+
+def _add_completion(commands: Any) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        "completion",
+        help="script that completes commands and flags in a shell",
+        description="Print a script that completes commands, flags, their choices and files. "
+        "New shells read it from the file of the example; that of zsh must lie in a folder of $fpath.",
+        epilog="example:\n"
+        "  trtbert completion bash > ~/.local/share/bash-completion/completions/trtbert\n"
+        "  trtbert completion zsh > ~/.zfunc/_trtbert\n"
+        "  trtbert completion fish > ~/.config/fish/completions/trtbert.fish",
+    )
+    command.add_argument("shell", choices=SHELLS, help="the shell that reads the script")
+    command.set_defaults(command=_completion)
     return command
 
 
@@ -452,7 +494,12 @@ def _predict(parsed: argparse.Namespace) -> None:
     predictor = load(parsed.package)
     lines = parsed.texts or _stdin_lines()
     texts = [_from_json(line) for line in lines] if parsed.json else lines
-    _print(json.dumps(_plain(answer), ensure_ascii=False) for answer in predictor.predict(texts))
+    _print(json.dumps(_plain(answer), ensure_ascii=not _shows_unicode()) for answer in predictor.predict(texts))
+
+
+def _shows_unicode() -> bool:
+    """Whether standard output takes every character; elsewhere JSON escapes them and stays JSON."""
+    return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
 
 
 def _stdin_lines() -> list[str]:
@@ -483,6 +530,27 @@ def _doctor(parsed: argparse.Namespace) -> None:
 
     machine = examine()
     _print([json.dumps(dataclasses.asdict(machine), indent=2)] if parsed.json else describe(machine))
+
+
+def _completion(parsed: argparse.Namespace) -> None:
+    from trtbert.completion import completion_script
+
+    _print([completion_script(_every_flag(), parsed.shell)])
+
+
+def _every_flag() -> argparse.ArgumentParser:
+    """The parser with the flags of all methods, where the libraries are installed that they need."""
+    parser = _parser([])
+    with suppress(ModuleNotFoundError):
+        from trtbert.compress import METHODS
+
+        command = commands_of(parser)["compress"]
+        models: list[type[BaseModel]] = [SearchConfig, TrainingConfig, *(method.options for method in METHODS.values())]
+        for model in models:
+            known = {name for name in model.model_fields if flag_name(name) in command._option_string_actions}
+            add_flags(command, model, without=known)
+        command._option_string_actions["--method"].choices = list(METHODS)
+    return parser
 
 
 def _embed(parsed: argparse.Namespace) -> None:
@@ -546,7 +614,7 @@ def _print(lines: Iterable[str]) -> None:
 @contextmanager
 def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int | None], None]]]:
     """Functions that show the stage that runs and how far it is, on stderr when that is a terminal."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":  # rich leaves an empty line on the latter
         yield (lambda stage: None), (lambda what, num_done, num_steps: None)
         return
     from rich.console import Console

@@ -14,7 +14,11 @@ def add_flags(group: Any, model: type[BaseModel], *, without: Collection[str] = 
     """One flag for each field: `target_sparsity` is --target-sparsity; its help is the field's docstring and its default."""
     for name, field in model.model_fields.items():
         if name not in without:
-            group.add_argument(f"--{name.replace('_', '-')}", default=None, help=_help(field), **_kind(field.annotation))
+            group.add_argument(flag_name(name), default=None, help=_help(field), **_kind(field.annotation))
+
+
+def flag_name(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
 
 
 def given(parsed: argparse.Namespace, model: type[BaseModel]) -> dict[str, Any]:
@@ -24,7 +28,8 @@ def given(parsed: argparse.Namespace, model: type[BaseModel]) -> dict[str, Any]:
 
 def _help(field: FieldInfo) -> str:
     text = (field.description or "").split("\n\n")[0].replace("\n", " ").strip().rstrip(".").replace("%", "%%")
-    default = "" if field.is_required() or field.default is None else f"default: {_shown(field.get_default(call_default_factory=True))}"
+    has_none = field.is_required() or field.default in (None, "")
+    default = "" if has_none else f"default: {_shown(field.get_default(call_default_factory=True))}"
     return "; ".join(part for part in (text, default) if part)
 
 

@@ -318,7 +318,8 @@ def open_package(path: Path | str, *, check_hashes: bool = True) -> Package:
     """
     path = Path(path)
     if not os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises for a name that is too long.
-        raise PackageError(f"{path} is no package: there is no such folder. Give a folder that `trtbert compile` wrote.")
+        found = "it is a file" if os.path.isfile(path) else "there is no such folder"  # noqa: PTH113
+        raise PackageError(f"{path} is no package: {found}. Give a folder that `trtbert compile` wrote.")
     manifest = _read_manifest(path)
     for name, sha256 in manifest.files.items():
         file = _listed_file(path, name)

@@ -1,0 +1,30 @@
+"""A parser -> the script that completes its commands, flags, choices and files in a shell."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+SHELLS = ("bash", "zsh", "fish")
+_PATHS = ("DIR", "FILE", "INPUT", "KIT", "PKG", "REPO")
+
+
+def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
+    """`shell` is one of SHELLS."""
+    import shtab
+
+    for command in (parser, *commands_of(parser).values()):
+        for action in command._actions:
+            if _is_path(action):
+                action.complete = shtab.FILE
+    return shtab.complete(parser, shell)
+
+
+def commands_of(parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """The parsers of the commands by their names."""
+    return next(dict(action.choices) for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+
+
+def _is_path(action: argparse.Action) -> bool:
+    """Folders are among the files; argparse's type says what a path is, or a metavar does: FILE.toml, DIR."""
+    named = action.metavar if isinstance(action.metavar, str) else ""
+    return action.type is Path or action.dest == "model" or named.startswith(_PATHS)
