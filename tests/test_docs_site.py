@@ -95,7 +95,7 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
 def test_the_site_in_a_browser(page: Page, address: str) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(f"{address}/index.html")
+    page.goto(f"{address}/index.html", wait_until="networkidle")  # with the index of the search: before that nobody listens to the field
     assert page.locator("h1").inner_text().startswith("Start in five minutes")
     page.locator("input.md-search__input").fill("compute_capability")
     page.locator(".md-search-result__item a").first.wait_for()
