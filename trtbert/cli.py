@@ -233,7 +233,7 @@ def _add_compress(commands: Any) -> argparse.ArgumentParser:
     command.add_argument("--eval-data", type=_path, metavar="FILE", help="labelled examples held back: the best epoch on them is kept")
     command.add_argument("--metric", choices=["auto", *get_args(Metric)], help="of --eval-data; default: what fits the task")
     command.add_argument("--force", action="store_true", help="replace a compressed model that is there")
-    kept = "no half-written model was left behind, and the same command goes on with what was saved"
+    kept = "no half-written model was left behind; the same command goes on with what training saved, a search starts anew"
     command.set_defaults(command=_compress, interrupted=f"interrupted; {kept}")
     return command
 

@@ -35,8 +35,6 @@ from trtbert.version import __version__
 
 FACTS = "compression.json"
 _CLASSIFIED = ("text-classification", "token-classification")
-_OF_LAYERS = frozenset({"heads", "ffn", "budget", "l0", "magnitude", "depth", "replace"})
-"""Methods that need transformer layers."""
 _FILES = ("data", "texts", "eval_data", "teacher")
 _COUNTED_LENGTH = 128
 """Tokens that MACs are counted for."""
@@ -119,9 +117,9 @@ def _check(source: Path, output: Path, package: Path, config: CompressConfig, fo
 
 def _check_order(config: CompressConfig, options: Sequence[Options]) -> None:
     """ConfigError for a step that cannot follow on an earlier one, which would be told only once that one is done."""
-    done = dict[str, str]()
+    done = set[str]()
     for step, chosen in zip(config.steps, options, strict=True):
-        if step.method in _OF_LAYERS and "student" in done:
+        if METHODS[step.method].needs_layers and "student" in done:
             raise ConfigError(f"{step.method} cannot follow on student, which leaves no transformer layers. Put it before.")
         if step.method == "heads" and "gqa" in done:
             raise ConfigError(f"{step.method} cannot follow on replace with gqa, whose heads share keys and values. Put it before.")
@@ -129,7 +127,7 @@ def _check_order(config: CompressConfig, options: Sequence[Options]) -> None:
             raise ConfigError(
                 f"{step.method} cannot follow on vocabulary, for the teacher, which is the model as it came, has all tokens. Put it before."
             )
-        done |= {step.method: step.method, str(getattr(chosen, "successor", None)): step.method}
+        done |= {step.method, getattr(chosen, "successor", "")}
 
 
 def _check_teacher_of_new_head(config: CompressConfig, task: Task) -> None:

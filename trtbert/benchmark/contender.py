@@ -1,4 +1,4 @@
-"""A package, or another way to run its source model, in a process of its own: what `process.Racer` calls there."""
+"""A package, or another way to run its source model, in a process of its own: what `process.Worker` calls there."""
 
 import resource
 import tempfile
