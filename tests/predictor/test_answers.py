@@ -100,7 +100,7 @@ def test_more_windows_than_are_allowed(made: tuple[Predictor, Path]) -> None:
     assert num > 2
     assert predictor.predict(long, max_windows=num) == predictor.predict(long)
     for inputs, most in (([long], num - 1), ([long, long], 2 * num - 1)):
-        with pytest.raises(InputError, match="too many for max_windows"):
+        with pytest.raises(InputError, match=f"takes {num} windows, and of those that are allowed at once {num - 1} are left"):
             predictor.predict(inputs, max_windows=most)
 
 

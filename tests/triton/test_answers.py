@@ -89,7 +89,7 @@ def test_a_wrong_text_is_the_error_of_its_own_request(repository: Path, predicto
 def test_what_would_take_too_much(repository: Path, bare: Path) -> None:
     context = {"question": ["who " * 60], "context": [SENTENCES[0] * 2000]}
     [reply] = answer(repository, "reader", [context], bare=bare)["answers"]
-    assert "too many for max_windows" in reply["error"]
+    assert "of those that are allowed at once" in reply["error"]
 
 
 @pytest.fixture(scope="module")

@@ -133,7 +133,10 @@ def _windows(tokenizer: Tokenizer, example: Example, length: int, stride: int, m
     room -= len(question)
     num = 1 + max(0, math.ceil((len(context) - room) / (room - stride)))
     if most is not None and num > most:  # Said before they are made: with a long question each holds one new token.
-        raise InputError(f"A context of {len(context)} tokens takes {num} windows, too many for max_windows. Shorten it, or the question.")
+        raise InputError(
+            f"A context of {len(context)} tokens takes {num} windows, and of those that are allowed at once {most} are left. "
+            "Shorten it, or the question."
+        )
     context.truncate(room, stride=stride)
     for part in [context, *context.overflowing]:
         yield _Window(tokenizer.post_process(question, part), part)

@@ -105,14 +105,12 @@ class Service:
 
     async def _answer(self, model: Model, texts: Sequence[Any], options: Mapping[str, Any], *, size: int) -> Answers:
         self.engine.check_room()
-        most = max(1, self.config.max_tokens // model.encoder.max_length)
         if model.task == "question-answering":
-            options = {"max_windows": most, **options}
+            options = {"max_windows": max(1, self.config.max_tokens // model.encoder.max_length), **options}
         try:
             job, num_tokens = await self.off_loop(size, _prepare, model, texts, options)
         except (ConfigError, InputError, UnsupportedError) as error:
-            limit = f"and a request may have {most} in all ({self.config.max_tokens} tokens)"  # A client has no option max_windows.
-            raise Refusal(400, str(error).replace("too many for max_windows", limit)) from error
+            raise Refusal(400, str(error)) from error
         if sum(num_tokens) > self.config.max_tokens:
             raise Refusal(413, f"The texts have {sum(num_tokens)} tokens; a request may have {self.config.max_tokens}.")
         _check_answer_size(model, job, len(texts), options)

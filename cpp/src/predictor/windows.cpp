@@ -46,7 +46,8 @@ std::vector<Window> windows_of(Tokenizer const& tokenizer, Text const& question,
   size_t const number = 1 + (context.size() > room ? (context.size() - room + step - 1) / step : 0);
   if (number > most) {  // Said before they are made: with a long question each holds one new token.
     throw Error(ErrorKind::kInput, "A context of " + std::to_string(context.size()) + " tokens takes " + std::to_string(number) +
-                                       " windows, too many for max_windows. Shorten it, or the question.");
+                                       " windows, and of those that are allowed at once " + std::to_string(most) +
+                                       " are left. Shorten it, or the question.");
   }
   std::vector<Window> windows;
   for (size_t begin = 0, end = 0; windows.empty() || end < context.size(); begin += step) {
