@@ -121,6 +121,21 @@ def test_the_target_is_reached(target: float, tmp_path: Path) -> None:
         assert all(bool(h.any()) == bool(is_kept) for h, is_kept in zip(kept["heads"], kept["layers"], strict=True))
 
 
+def test_what_is_closed_goes(tmp_path: Path) -> None:
+    """Of heads, neurons and layers those with the lowest gates, wherever they are."""
+    layers = encoder_layers(tiny(tmp_path, num_hidden_layers=3).model)
+    gates, of_layers = LayerGates(layers, ("heads", "neurons")), LayerGates(layers, ("layers",))
+    with torch.no_grad():
+        for gate in [*gates.heads, *gates.neurons, of_layers.whole]:
+            gate.log_alpha.fill_(2.0)
+        for gate, closed in ((gates.heads[0], [1]), (gates.heads[2], [2]), (gates.neurons[1], range(24, 32)), (of_layers.whole, [1])):
+            gate.log_alpha[list(closed)] = -2.0
+    kept = gates.choose((2 * gates.head_costs[0] + 8 * gates.neuron_costs[0]) / gates.total_cost, 8)
+    assert [(~mask).nonzero().flatten().tolist() for mask in kept["heads"]] == [[1], [], [2]]
+    assert [(~mask).nonzero().flatten().tolist() for mask in kept["neurons"]] == [[], [*range(24, 32)], []]
+    assert of_layers.choose(1 / 3, 8)["layers"] == [True, False, True]
+
+
 def test_training_closes_gates_and_the_result_can_be_read(tmp_path: Path) -> None:
     checkpoint = tiny(tmp_path / "model", num_hidden_layers=3)
     training = TrainingConfig(epochs=12, batch_size=8, learning_rate=1e-3)
@@ -165,6 +180,25 @@ def test_a_target_out_of_reach(tmp_path: Path) -> None:
         prune_l0(Job(checkpoint=checkpoint), L0Options())
 
 
+@pytest.mark.parametrize("gates", [("heads",), ("neurons",), ("layers",), ("heads", "neurons", "layers")])
+def test_a_target_that_would_remove_nothing(tmp_path: Path, gates: tuple[str, ...]) -> None:
+    """It is refused exactly where nothing would go, whatever the gates have learnt."""
+    checkpoint = tiny(tmp_path, num_hidden_layers=3)
+    options = L0Options(target_sparsity=0.001, gates=gates, multiple_of=8)
+    with pytest.raises(InputError, match=r"target_sparsity 0.001 would remove nothing: gates on .* begin at 0\.\d+. Raise it."):
+        prune_l0(Job(checkpoint=checkpoint, labelled=classified(8)), options)
+    trained = LayerGates(encoder_layers(checkpoint.model), gates)
+    for gate in trained.modules():
+        if isinstance(gate, HardConcrete):
+            torch.nn.init.normal_(gate.log_alpha)
+    least = trained.least_sparsity(8)
+    assert not _is_smaller(trained.choose(least * 0.99, 8)) and _is_smaller(trained.choose(least * 1.01, 8))
+
+
+def _is_smaller(kept: dict[str, Any]) -> bool:
+    return not all(kept["layers"]) or not all(mask.all() for kind in ("heads", "neurons") for mask in kept[kind])
+
+
 def test_a_target_that_is_missed_is_told(tmp_path: Path) -> None:
     """Whole layers alone are coarse: of three, one or two go where 45 % should."""
     checkpoint = tiny(tmp_path, num_hidden_layers=3)
@@ -194,9 +228,18 @@ def test_what_is_learnt(alpha: float, counts_labels: bool, counts_teacher: bool,
     def trained(labelled: list[Example], seed: int) -> dict[str, torch.Tensor]:
         checkpoint = tiny(tmp_path / "0")
         teacher = checkpoint.with_model(tiny(tmp_path / f"{seed}", seed=seed).model)
-        job = Job(checkpoint=checkpoint, teacher=teacher, labelled=labelled, training=TrainingConfig(max_steps=2, batch_size=24))
+        teacher.model.train()  # as a caller may have it: with dropout its answers would be noise
+        modes, training = set[bool](), TrainingConfig(max_steps=2, batch_size=24)
+        job = Job(
+            checkpoint=checkpoint,
+            teacher=teacher,
+            labelled=labelled,
+            training=training,
+            on_step=lambda *_: modes.add(teacher.model.training),
+        )
         torch.manual_seed(0)
         weights: dict[str, torch.Tensor] = prune_l0(job, L0Options(alpha=alpha, target_sparsity=0.3)).checkpoint.model.state_dict()
+        assert modes == {False}
         return weights
 
     def are_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:

@@ -74,6 +74,11 @@ def prune_l0(job: Job, options: L0Options) -> Result:
             f"target_sparsity {options.target_sparsity:g} cannot be reached by gates on {', '.join(options.gates)}: at most "
             f"{possible:.3f}. Lower it, or add gates."
         )
+    if options.target_sparsity < (least := gates.least_sparsity(options.multiple_of)):
+        raise InputError(
+            f"target_sparsity {options.target_sparsity:g} would remove nothing: gates on {', '.join(options.gates)}, with neurons in "
+            f"multiples of {options.multiple_of}, begin at {least:.2g}. Raise it."
+        )
     _train(job, options, teacher, gates, items)
     expected = float(gates.expected_sparsity())
     kept = gates.choose(options.target_sparsity, options.multiple_of)
@@ -137,6 +142,12 @@ class LayerGates(nn.Module):
             kept = sum(self._smallest(index, multiple_of) for index in range(len(self.layers)))
         return 1 - kept / self.total_cost
 
+    @torch.no_grad()
+    def least_sparsity(self, multiple_of: int) -> float:
+        """What `choose` begins to remove something at: half of the smallest piece, or of the smallest layer where only layers go."""
+        prices = [price for index in range(len(self.layers)) for *_, price in self._pieces(index, multiple_of)]
+        return min(prices or map(self.cost_of_layer, range(len(self.layers)))) / 2 / self.total_cost
+
     def _smallest(self, index: int, multiple_of: int) -> int:
         layer = self.layers[index]
         heads = 1 if self.heads else layer.num_heads
@@ -179,7 +190,8 @@ class LayerGates(nn.Module):
         """What stays: {"layers": [bool], "heads": [mask], "neurons": [mask]}, whose cost is as near to the target as the pieces allow.
 
         Layers that are closed go first; then heads and groups of neurons, those with the lowest gates first, whatever their layer. A layer
-        that is closed may come back where too much would be gone, and open ones go where pieces alone do not reach the target.
+        that is closed comes back where too much would be gone, and an open one goes where pieces alone do not reach the target, if that
+        is nearer to it.
         """
         budget = (1 - target) * self.total_cost
         layers = self._choose_layers(budget, multiple_of)
@@ -202,14 +214,17 @@ class LayerGates(nn.Module):
         values = self.whole.open_probability().tolist()
         order = sorted(range(len(values)), key=values.__getitem__)
         layers = [value > 0.5 for value in values]
-        for index in reversed(order):  # too much gone: the most open ones come back
-            if sum(self.cost_of_layer(i) for i, is_kept in enumerate(layers) if is_kept) < budget:
-                layers[index] = True
-        for index in order:  # more than the pieces can give
-            smallest = sum(self._smallest(i, multiple_of) for i, is_kept in enumerate(layers) if is_kept)
-            if smallest > budget and sum(layers) > 1:
-                layers[index] = False
+        for index, is_kept in [*((index, True) for index in reversed(order)), *((index, False) for index in order)]:
+            changed = [*layers[:index], is_kept, *layers[index + 1 :]]
+            if any(changed) and self._distance(changed, budget, multiple_of) < self._distance(layers, budget, multiple_of):
+                layers = changed
         return layers
+
+    def _distance(self, layers: Sequence[bool], budget: float, multiple_of: int) -> float:
+        """Between the budget and the nearest cost that the pieces of these layers can come to."""
+        indices = [index for index, is_kept in enumerate(layers) if is_kept]
+        least, most = sum(self._smallest(index, multiple_of) for index in indices), sum(map(self.cost_of_layer, indices))
+        return max(least - budget, budget - most, 0)
 
     def _pieces(self, index: int, multiple_of: int) -> list[tuple[float, int, str, torch.Tensor, int]]:
         """(gate, layer, kind, members, cost) of what may go from a layer: all heads but one, groups of neurons but one."""
