@@ -50,7 +50,7 @@ def test_a_bucket_pads_little() -> None:
     for length in range(1, 600):
         end = bucket_end(length)
         assert length <= end == bucket_end(end)
-        assert end - length <= max(7, length / 8)
+        assert end - length <= max(3, length / 8)
 
 
 def test_like_lengths_run_together_within_the_budget(model: Any) -> None:
@@ -60,6 +60,18 @@ def test_like_lengths_run_together_within_the_budget(model: Any) -> None:
     batches = [queue.take() for _ in range(3)]
     assert [lengths(batch) for batch in batches] == [[8, 7, 6, 5, 5, 5, 5, 5], [30, 32], [5, 5, 5]]
     assert [batch.length for batch in batches if batch] == [8, 32, 8]
+    assert queue.num_tokens == 0
+
+
+def test_few_texts_run_with_their_neighbours() -> None:
+    """Where their padding costs less than a batch of their own; many do not, and a budget is kept."""
+    queue, model, small = Queue(10000), Model(1000), Model(90)
+    for owner in (model, small):
+        put(queue, owner, 20, 18, 12, 11, 23, 200, *[8] * 10)
+    batches = [queue.take() for _ in range(7)]
+    assert [lengths(batch) for batch in batches[:3]] == [[20, 18, 12, 11, 23], [200], [8] * 10]
+    assert [lengths(batch) for batch in batches[3:]] == [[20, 18, 12, 11], [23], [200], [8] * 10]
+    assert [batch.length for batch in batches if batch] == [24, 208, 8, 20, 24, 208, 8]
     assert queue.num_tokens == 0
 
 

@@ -13,6 +13,9 @@ from tokenizers import Encoding
 from trtbert.predictor import Job
 from trtbert.serve.models import Model
 
+_BATCH_TOKENS = 24
+"""What a batch costs besides its tokens, in tokens: weights are read and nodes are called once for all."""
+
 _numbers = count()
 
 
@@ -47,12 +50,12 @@ class Item(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What runs together: texts of one model and one bucket."""
+    """What runs together: texts of one model, of one bucket and of few in those beside it."""
 
     model: Model
     items: Sequence[Item]
     length: int
-    """That all are padded to: the upper end of the bucket. Few different shapes: some runtimes prepare, and keep, something for each."""
+    """That all are padded to: the end of the longest one's bucket. Few shapes: some runtimes prepare, and keep, something for each."""
 
 
 class QueueFullError(Exception):
@@ -60,8 +63,8 @@ class QueueFullError(Exception):
 
 
 def bucket_end(length: int) -> int:
-    """The upper end of the bucket of `length`, a multiple of 8 tokens: a text gets at most 7 of padding, from 128 on at most an eighth."""
-    step = max(8, 1 << max(0, length.bit_length() - 4))
+    """The upper end of the bucket of `length`, a multiple of 4 tokens: a text gets at most 3 of padding, from 64 on at most an eighth."""
+    step = max(4, 1 << max(0, length.bit_length() - 4))
     return -(-max(1, length) // step) * step
 
 
@@ -102,16 +105,31 @@ class Queue:
             self._changed.wait_for(lambda: self._buckets or self._is_closed)
             if not self._buckets:
                 return None
-            key = min(self._buckets, key=lambda key: self._buckets[key][0].ticket.number)
-            (model, length), waiting = key, self._buckets[key]
-            most = max(1, model.encoder.max_tokens // length)
-            items = [waiting.popleft() for _ in range(min(most, len(waiting)))]
-            if not waiting:
-                del self._buckets[key]
+            model, length = min(self._buckets, key=lambda key: self._buckets[key][0].ticket.number)
+            lengths = self._run_together(model, length)
+            items = []
+            for key in [(model, length) for length in lengths]:
+                waiting = self._buckets[key]
+                items += [waiting.popleft() for _ in range(min(len(waiting), model.encoder.max_tokens // max(lengths) or 1))]
+                if not waiting:
+                    del self._buckets[key]
             for item in items:
                 item.ticket.waiting_tokens -= item.num_tokens
                 self.num_tokens -= item.num_tokens
-            return Batch(model, items, length)
+            return Batch(model, items, max(lengths))
+
+    def _run_together(self, model: Model, length: int) -> list[int]:
+        """The bucket of `length`, and those beside it that cost less as padding than as a batch of their own, if they fit in whole."""
+        known = sorted(end for owner, end in self._buckets if owner is model)
+        place = known.index(length)
+        chosen, num, longest = [length], len(self._buckets[model, length]), length
+        for end in (*reversed(known[:place]), *known[place + 1 :]):
+            size = len(self._buckets[model, end])
+            padding = (end - longest) * num if end > longest else (longest - end) * size
+            if padding < _BATCH_TOKENS and max(end, longest) * (num + size) <= model.encoder.max_tokens:
+                chosen.append(end)
+                num, longest = num + size, max(end, longest)
+        return chosen
 
     def remove(self, ticket: Ticket) -> None:
         """Take out what waits of a request that was given up."""
