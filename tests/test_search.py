@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,26 @@ from trtbert.search import search
 TRAINING = TrainingConfig(epochs=6, batch_size=8, learning_rate=3e-3)
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> dict[str, Any]:
-    path = tmp_path / "data.csv"
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("data") / "data.csv"
     path.write_text("text,label\n" + "".join(f"{example.text},{example.label[0]}\n" for example in classified(24)), encoding="utf-8")
     return {"data": path, "eval_data": path}
 
 
-@pytest.fixture
-def teacher(tmp_path: Path, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(ladder_module, "LADDER", (Rung(1, 0.34, 0), Rung(1 / 2, 0, 0), Rung(1 / 2, 0.34, 0)))
-    model = make_checkpoint(tmp_path / "model", "bert", task="text-classification", num_hidden_layers=4, intermediate_size=40)
+@pytest.fixture(scope="module")
+def finetuned(data: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher")
+    model = make_checkpoint(folder / "model", "bert", task="text-classification", num_hidden_layers=4, intermediate_size=40)
     step = {"method": "finetune", "training": TRAINING.model_copy(update={"epochs": 20.0})}
-    return compress(model, tmp_path / "teacher", CompressConfig(steps=[step], **data)).path
+    return compress(model, folder / "teacher", CompressConfig(steps=[step], **data)).path
+
+
+@pytest.fixture
+def teacher(finetuned: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """With a ladder of three shapes."""
+    monkeypatch.setattr(ladder_module, "LADDER", (Rung(1, 0.34, 0), Rung(1 / 2, 0, 0), Rung(1 / 2, 0.34, 0)))
+    return finetuned
 
 
 def test_the_smallest_within_the_budget(teacher: Path, data: dict[str, Any], tmp_path: Path) -> None:
@@ -60,6 +68,23 @@ def test_a_loss_that_none_has(teacher: Path, data: dict[str, Any], tmp_path: Pat
     monkeypatch.setattr(search_module._Tried, "_is_good", lambda self, index: False)
     with pytest.raises(VerificationError, match="loses more than max_drop 1"):
         search(teacher, tmp_path / "small", data, SearchConfig(), TRAINING)
+
+
+@pytest.mark.parametrize("max_drop", [9.9, 10.0])
+def test_what_a_model_loses(max_drop: float, teacher: Path, data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points of accuracy from before to after, at most `max_drop`."""
+    facts = {"before": {"accuracy": 90.0, "parameters": 9, "macs": 9, "layers": 4}, "after": {"accuracy": 80.0, "parameters": 1, "macs": 1}}
+
+    def compressed(source: Path, output: Path, config: CompressConfig, **options: Any) -> Any:
+        return replace(compress(source, output, CompressConfig(steps=[{"method": "depth", "num_layers": 1}])), facts=facts)
+
+    monkeypatch.setattr(search_module, "compress", compressed)
+    if max_drop < 10:
+        with pytest.raises(VerificationError, match=r"'accuracy': 80.0, 'lost': 10.0"):
+            search(teacher, tmp_path / "small", data, SearchConfig(max_drop=max_drop), TRAINING)
+    else:
+        done = search(teacher, tmp_path / "small", data, SearchConfig(max_drop=max_drop), TRAINING)
+        assert [row["lost"] for row in done.facts["search"]] == [10.0, 10.0]
 
 
 def test_a_latency_with_a_teacher(teacher: Path, data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

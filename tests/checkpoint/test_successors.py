@@ -10,6 +10,7 @@ import torch
 from tests.compress.models import tiny
 from tests.models import make_checkpoint, make_model
 from trtbert.checkpoint.banded_attention import banded_attention
+from trtbert.checkpoint.grouped_attention import grouped_attention
 from trtbert.checkpoint.quiet import quiet
 from trtbert.checkpoint.read import read_checkpoint, write_checkpoint
 from trtbert.checkpoint.successors import num_pairs, why_unfused, window_of
@@ -108,6 +109,15 @@ def test_padding_is_not_attended_to(architecture: str, kind: str) -> None:
     feeds = inputs(17, padded=6)
     alone = {name: tensor[2:, :11] for name, tensor in feeds.items()}
     torch.testing.assert_close(hidden(model, feeds)[2:, :11], hidden(model, alone), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("attention", [grouped_attention, banded_attention])
+def test_probabilities_are_dropped_in_training_alone(attention: Any) -> None:
+    """With a rate of 1 nothing is left of them."""
+    module, x_BNSH = torch.nn.Module(), torch.randn(1, 2, 9, 4)
+    module.config = type("Config", (), {"banded_window": 2})()  # type: ignore[assignment]
+    kept, dropped = (attention(module.train(mode), x_BNSH, x_BNSH, x_BNSH, None, scaling=0.5, dropout=1.0)[0] for mode in (False, True))
+    assert kept.all() and not dropped.any()
 
 
 def test_bands_hold_no_tensor_of_all_pairs() -> None:

@@ -77,6 +77,15 @@ def test_losses_of_a_mixed_batch_are_those_of_its_tasks_alone(tmp_path: Path, an
     assert torch.allclose(whole[:3], own, atol=1e-5)
 
 
+@torch.no_grad()
+def test_answers_are_compared_with_the_teachers_of_their_own_task(tmp_path: Path, animals: Path) -> None:
+    tasks, taught = tasks_of(tmp_path / "model", animals), read_tasks(job(tiny(tmp_path / "teacher", seed=1)), [animals], {})
+    batch = collate(tasks.checkpoint, [*tasks.items[:3], *tasks.items[-4:]])
+    (own, other), (own_taught, other_taught) = tasks.logits(batch), taught.logits(batch)
+    expected = torch.cat([(own - own_taught)[:3].square().sum(-1), (other - other_taught)[3:].square().sum(-1)])
+    torch.testing.assert_close(tasks.teaching_losses(taught, batch), expected)
+
+
 def test_a_folder_keeps_the_heads(tmp_path: Path, animals: Path) -> None:
     checkpoint = tiny(tmp_path / "model")
     result = finetune(job(checkpoint), FinetuneOptions(auxiliary=(animals,))).checkpoint

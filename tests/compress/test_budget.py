@@ -1,6 +1,8 @@
 """Method `budget`: the budget is kept, and scaling never makes a sub-layer's output worse."""
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,8 +11,9 @@ from pydantic import ValidationError
 from tests.compress.models import classified, tiny
 from trtbert.checkpoint.quiet import quiet
 from trtbert.checkpoint.read import Checkpoint, read_checkpoint, write_checkpoint
+from trtbert.compress import budget
 from trtbert.compress import rescale as rescale_module
-from trtbert.compress.batches import collate, encode_examples, encode_texts
+from trtbert.compress.batches import Batch, collate, encode_examples, encode_texts
 from trtbert.compress.budget import BudgetOptions, prune_to_budget
 from trtbert.compress.gates import gated
 from trtbert.compress.layers import encoder_layers
@@ -87,6 +90,59 @@ def test_scales_are_those_of_plain_least_squares(architecture: str, tmp_path: Pa
     rescale(checkpoint, items, [torch.tensor([1.0, 0.0, 1.0]), torch.ones(3)], [torch.ones(80)] * 2, lambda *_: None)
     expected = torch.cat([scales[0].expand(16), torch.zeros(16), scales[1].expand(16)]) * weight_DX
     torch.testing.assert_close(out.weight.detach(), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_scales_leave_no_error_that_they_could_explain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Least squares, of every sub-layer and with what reaches it from those before: what is left, summed up to where the LayerNorm
+    begins, is orthogonal to what each gate that stays adds.
+    """
+    monkeypatch.setattr(rescale_module, "_DAMPING", 0.0)
+    checkpoint = tiny(tmp_path)
+    items, whole = encode_examples(checkpoint, LABELLED), copy.deepcopy(checkpoint.model)
+    heads, neurons = [torch.tensor([1.0, 0.0, 1.0]), torch.tensor([0.0, 1.0, 1.0])], [(torch.arange(80) % 4 > 0).float()] * 2
+    rescale(checkpoint, items, heads, neurons, lambda *_: None)
+    batch = collate(checkpoint, items)
+    (ours, inputs), (theirs, _) = sums_of_sub_layers(checkpoint.model, batch), sums_of_sub_layers(whole, batch)
+    linears = [linear for layer in encoder_layers(checkpoint.model) for linear in (layer.out, layer.down)]
+    masks = [mask.repeat_interleave(16 if len(mask) == 3 else 1) for pair in zip(heads, neurons, strict=True) for mask in pair]
+    for index, (linear, mask) in enumerate(zip(linears, masks, strict=True)):
+        added_XT_D = inputs[index].T[:, :, None] * linear.weight.T[:, None]
+        size = 16 if index % 2 == 0 else 1
+        explained, possible = (
+            torch.einsum("xtd,td->x", added_XT_D, part).view(-1, size).sum(1)[mask.view(-1, size)[:, 0] > 0]
+            for part in (ours[index] - theirs[index], theirs[index])
+        )
+        assert explained.abs().max() < 1e-3 * possible.abs().max()
+        assert (ours[index] - theirs[index]).norm() > 1e-2 * theirs[index].norm()
+
+
+@torch.no_grad()
+def sums_of_sub_layers(model: Any, batch: Batch) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Of each sub-layer, in order and without padding: [T,D] what its LayerNorm is given, [T,X] what its last linear module is."""
+    sums, inputs = list[torch.Tensor](), list[torch.Tensor]()
+
+    def keep(found: list[torch.Tensor]) -> Any:
+        return lambda _module, given: found.append(given[0][batch.mask != 0].double())
+
+    handles = []
+    for layer in model.bert.encoder.layer:
+        for output in (layer.attention.output, layer.output):
+            handles.append(output.LayerNorm.register_forward_pre_hook(keep(sums)))
+            handles.append(output.dense.register_forward_pre_hook(keep(inputs)))
+    model(**batch.inputs)
+    for handle in handles:
+        handle.remove()
+    return sums, inputs
+
+
+def test_the_search_takes_the_mean_of_the_squares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head whose gradients cancel over the examples is not one that does not matter: those of the other layer go."""
+    of_heads = [torch.tensor([[1.0] * 3, [-1.0] * 3]), torch.full((2, 3), 0.1)]
+    monkeypatch.setattr(budget, "gradients", lambda *_, **__: (of_heads, [torch.full((2, 80), 9.0)] * 2))
+    options = BudgetOptions(target_macs=0.87, length=20, multiple_of=80, rescale=False)
+    with quiet():
+        result = prune_to_budget(Job(checkpoint=tiny(tmp_path), labelled=LABELLED), options)
+    assert result.facts["heads"] == [3, 1]
 
 
 def test_nothing_gone_needs_no_scales(tmp_path: Path) -> None:

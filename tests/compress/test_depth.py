@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from tests.compress.models import classified, tiny
 from trtbert.checkpoint.quiet import quiet
 from trtbert.compress.batches import collate, encode_texts
-from trtbert.compress.depth import DepthOptions, choose_layers, layer_drop, select_depth
+from trtbert.compress.depth import DepthOptions, _outputs, choose_layers, layer_drop, select_depth
 from trtbert.compress.layers import encoder_layers
 from trtbert.compress.method import Job
 from trtbert.config import TrainingConfig
@@ -55,6 +55,13 @@ def test_the_search_leaves_out_the_layer_that_does_nothing(tmp_path: Path) -> No
     with quiet():
         result = select_depth(Job(checkpoint=checkpoint, labelled=classified(6)), DepthOptions(strategy="search", num_layers=3))
     assert result.facts["layers"] == [0, 2, 3]
+
+
+def test_padding_has_no_say_in_the_search(tmp_path: Path) -> None:
+    checkpoint = tiny(tmp_path, task="token-classification")
+    items = encode_texts(checkpoint, ["red", "the blue cat in the museum"])
+    (found,) = _outputs(checkpoint, checkpoint.model, items)
+    assert len(found) == sum(item.length for item in items) < 2 * items[1].length
 
 
 def test_layers_are_dropped_as_often_as_asked(tmp_path: Path) -> None:
@@ -116,9 +123,9 @@ def test_training_with_layer_drop(tmp_path: Path) -> None:
 def test_layers_that_there_are_not(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="3 layers cannot be kept of 2"):
         select_depth(Job(checkpoint=tiny(tmp_path)), DepthOptions(num_layers=3))
-    with pytest.raises(ValidationError, match="give num_layers, or with strategy list the layers themselves"):
+    with pytest.raises(ValidationError, match="give `num_layers`, or with `strategy` list the `layers` themselves"):
         DepthOptions()
-    with pytest.raises(ValidationError, match="give num_layers"):
+    with pytest.raises(ValidationError, match="give `num_layers`"):
         DepthOptions(strategy="list", layers=(0,), num_layers=1)
 
 

@@ -25,6 +25,7 @@ from trtbert.compress.distill import (
     _final,
     _items,
     _Pair,
+    _tinybert,
     answers_loss,
     distill,
     map_layers,
@@ -89,7 +90,7 @@ def test_layers_that_belong_together() -> None:
 @pytest.mark.parametrize("task", ["text-classification", "token-classification"])
 def test_the_student_learns_and_the_teacher_stays(loss: str, task: Task, tmp_path: Path) -> None:
     teacher = tiny(tmp_path, task=task, num_hidden_layers=4)
-    student, before = student_of(teacher), state(teacher)
+    student, before, modes = student_of(teacher), state(teacher), set[bool]()
     labelled = classified(24) if task == "text-classification" else tagged(24)
     options = DistillOptions(loss=loss, relation_heads=3, intermediate_epochs=4)
 
@@ -101,8 +102,17 @@ def test_the_student_learns_and_the_teacher_stays(loss: str, task: Task, tmp_pat
             )
 
     untrained = distance()
+    teacher.model.train()  # as a caller may have it: with dropout its answers would be noise
+    job = Job(
+        checkpoint=student,
+        teacher=teacher,
+        labelled=labelled,
+        training=TRAINING,
+        on_step=lambda *_: modes.add(teacher.model.training),
+    )
     with quiet():
-        result = distill(Job(checkpoint=student, teacher=teacher, labelled=labelled, training=TRAINING), options)
+        result = distill(job, options)
+    assert modes == {False}
     assert distance() < 0.7 * untrained
     assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.model.state_dict().items())
     assert set(result.checkpoint.model.state_dict()) <= set(before), "projections stay out"
@@ -189,6 +199,41 @@ def test_answers_of_questions(loss: str, tmp_path: Path) -> None:
     assert facts["last_loss"] == pytest.approx(float(torch.stack(parts).mean()), rel=1e-4)
 
 
+@torch.no_grad()
+def answered(folder: Path, task: Task, examples: list[Example], **options: Any) -> tuple[float, Any, Any, Any]:
+    """The loss of the answers, those of the student, those of the teacher, and the batch."""
+    teacher, other = (tiny(folder / name, task=task, seed=seed) for seed, name in enumerate("ab"))
+    student = teacher.with_model(other.model)
+    batch = collate(student, encode_examples(student, examples))
+    ours, theirs = student.model(**batch.inputs), teacher.model(**batch.inputs)
+    return float(answers_loss(student, ours, theirs, batch, DistillOptions(**options))), ours, theirs, batch
+
+
+def test_tags_are_compared_at_the_first_piece_of_each_word(tmp_path: Path) -> None:
+    words = ("Extraordinarily", "red", "uncharacteristically")
+    found, ours, theirs, batch = answered(tmp_path, "token-classification", [Example(" ".join(words), ("O", "B-PER", "O"), words)])
+    is_first = batch.labels != -100
+    assert is_first.sum() == 3 < batch.mask.sum() - 2
+    assert found == pytest.approx(float(losses.hinton(ours.logits[is_first], theirs.logits[is_first], 1.0)), rel=1e-4)
+
+
+def test_embeddings_are_compared_by_their_squared_distance(tmp_path: Path) -> None:
+    found, ours, theirs, batch = answered(tmp_path, "sentence-similarity", [Example(("red cat", "the blue one"), 0.5)])
+    means = [(x.last_hidden_state * batch.mask[:, :, None]).sum(1) / batch.mask.sum(1, keepdim=True) for x in (ours, theirs)]
+    assert found == pytest.approx(float((2 - 2 * functional.cosine_similarity(*means)).mean()), rel=1e-4)
+
+
+def test_a_single_number_is_compared_as_it_is(tmp_path: Path) -> None:
+    found, ours, theirs, _ = answered(tmp_path, "text-ranking", [Example(("red?", "the red cat"), 1.0), Example(("red?", "blue"), 0.0)])
+    assert found == pytest.approx(float((ours.logits - theirs.logits).square().mean()), rel=1e-4) and found > 0
+
+
+def test_predictions_of_tinybert_at_a_temperature(tmp_path: Path) -> None:
+    found, ours, theirs, _ = answered(tmp_path, "text-classification", classified(4), loss="tinybert", temperature=3.0)
+    expected = -((theirs.logits / 3).softmax(-1) * (ours.logits / 3).log_softmax(-1)).sum(-1).mean()
+    assert found == pytest.approx(float(expected), rel=1e-4)
+
+
 def test_a_student_of_another_width(tmp_path: Path) -> None:
     """TinyBERT: 24 columns and 3 heads beside 48 and 3; the projections are trained and then thrown away."""
     teacher = tiny(tmp_path / "teacher", num_hidden_layers=4)
@@ -199,6 +244,23 @@ def test_a_student_of_another_width(tmp_path: Path) -> None:
         losses = json.loads(file.metadata()["facts"])["losses"]
     assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
     assert not any("projection" in name for name in result.checkpoint.model.state_dict())
+
+
+@torch.no_grad()
+def test_the_projections_of_a_student_of_another_width(tmp_path: Path) -> None:
+    """One for the embeddings, and one for the states of all layers."""
+    teacher = tiny(tmp_path / "teacher", num_hidden_layers=4)
+    student = narrow_student(tmp_path, teacher)
+    batch = collate(student, encode_examples(student, classified(12)))
+    with ExitStack() as stack:
+        pair = _Pair.of(student, teacher, DistillOptions(loss="tinybert"), stack)
+        found = _tinybert(pair, batch)
+    (ours, own), (theirs, other) = inside(student, batch), inside(teacher, batch)
+    expected = losses.hidden_mse(pair.trained["embedding_projection"](ours[0]), theirs[0], batch.mask)
+    for layer, matched in ((0, 1), (1, 3)):
+        expected += losses.hidden_mse(pair.trained["projection"](ours[layer + 1]), theirs[matched + 1], batch.mask)
+        expected += losses.attention_mse(scores(*own[layer][:2], 8), scores(*other[matched][:2], 16), batch.mask)
+    torch.testing.assert_close(found, expected)
 
 
 def narrow_student(folder: Path, teacher: Checkpoint) -> Checkpoint:

@@ -12,6 +12,7 @@ from trtbert.compress.batches import Item, collate, encode_examples, encode_text
 from trtbert.compress.importance import gradients, importance
 from trtbert.compress.layers import encoder_layers
 from trtbert.compress.objectives import task_losses
+from trtbert.data import Example
 from trtbert.tasks import Task
 
 TEXTS = ["The museum opens at nine.", "Heavy rain", "What an excellent film, I loved every minute of it.", "red", "green cat"]
@@ -46,6 +47,12 @@ def test_three_estimators_agree(architecture: str, tmp_path: Path) -> None:
     assert found.max() > 1e-4
     torch.testing.assert_close(found, by_context, rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(found, by_weight, rtol=1e-3, atol=1e-6)
+
+
+def test_both_texts_of_a_pair_count(tmp_path: Path) -> None:
+    checkpoint = tiny(tmp_path, task="sentence-similarity")
+    items = encode_examples(checkpoint, [Example(("red cat", "the green"), 0.9), Example(("blue", "the cat is red"), 0.1)])
+    torch.testing.assert_close(torch.stack(importance(checkpoint, items)[0]), three_estimates(checkpoint, items)[0], rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("task", ["text-classification", "token-classification", "feature-extraction", "sentence-similarity", "fill-mask"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.compress.models import classified, tiny
 from trtbert.checkpoint.quiet import quiet
@@ -16,6 +17,7 @@ from trtbert.compress.hard_concrete import BETA, GAMMA, MAX_LOG_ALPHA, MIN_LOG_A
 from trtbert.compress.l0 import L0Options, LayerGates, _cut, prune_l0, target_at
 from trtbert.compress.layers import encoder_layers
 from trtbert.compress.method import Job
+from trtbert.compress.training import STATE
 from trtbert.config import TrainingConfig
 from trtbert.data import Example
 from trtbert.errors import InputError, TrainingError, UnsupportedError
@@ -121,6 +123,21 @@ def test_the_target_is_reached(target: float, tmp_path: Path) -> None:
         assert all(bool(h.any()) == bool(is_kept) for h, is_kept in zip(kept["heads"], kept["layers"], strict=True))
 
 
+@torch.no_grad()
+def test_the_expected_sparsity_by_hand(tmp_path: Path) -> None:
+    """A head or a neuron stays where its own gate and that of its layer are open."""
+    gates = LayerGates(encoder_layers(tiny(tmp_path).model), ("heads", "neurons", "layers"))
+    torch.manual_seed(0)
+    for gate in gates.modules():
+        if isinstance(gate, HardConcrete):
+            torch.nn.init.normal_(gate.log_alpha)
+    kept = 0.0
+    for index, layer in enumerate(gates.whole.open_probability().tolist()):
+        heads, neurons = (float(kind[index].open_probability().sum()) for kind in (gates.heads, gates.neurons))
+        kept += layer * (heads * 4 * 16 * 48 + neurons * 2 * 48)
+    assert float(gates.expected_sparsity()) == pytest.approx(1 - kept / (2 * (3 * 4 * 16 * 48 + 80 * 2 * 48)))
+
+
 def test_what_is_closed_goes(tmp_path: Path) -> None:
     """Of heads, neurons and layers those with the lowest gates, wherever they are."""
     layers = encoder_layers(tiny(tmp_path, num_hidden_layers=3).model)
@@ -170,6 +187,18 @@ def test_training_drives_the_expected_sparsity(tmp_path: Path) -> None:
     with quiet():
         result = prune_l0(job, options)
     assert abs(result.facts["expected_sparsity"] - 0.5) < 0.05
+
+
+@pytest.mark.parametrize(("rate", "least", "most"), [(100.0, MIN_LOG_ALPHA, MAX_LOG_ALPHA), (0.05, 2.8, 3.1)])
+def test_how_far_a_step_carries_the_gates(rate: float, least: float, most: float, tmp_path: Path) -> None:
+    """Not beyond their ends; and the weights' decay, which here halves what it is of, does not draw them to 0 from 2.94."""
+    training = TrainingConfig(max_steps=1, batch_size=8, weight_decay=10.0)
+    job = Job(checkpoint=tiny(tmp_path / "model"), labelled=classified(8), training=training, state=tmp_path / "state")
+    with quiet():
+        prune_l0(job, L0Options(target_sparsity=0.3, gate_learning_rate=rate, multiple_of=8))
+    state = load_file(tmp_path / "state" / "l0" / STATE)
+    gates = torch.cat([tensor for name, tensor in state.items() if name.startswith("module/") and name.endswith("log_alpha")])
+    assert least - 1e-6 <= gates.min() <= gates.max() <= most + 1e-6
 
 
 def test_a_target_out_of_reach(tmp_path: Path) -> None:

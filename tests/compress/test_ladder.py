@@ -1,5 +1,6 @@
 """The ladder of shapes: its costs are those of the models that its steps make, they fall, and every step can be done."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from trtbert.compress.ladder import LADDER, Shape, shapes
 from trtbert.compress.layers import encoder_layers
 from trtbert.compress.macs import count_macs
 from trtbert.compress.method import Job
+from trtbert.compress.slicing import slice_model
 from trtbert.errors import UnsupportedError
 
 LENGTH = 20
@@ -68,12 +70,28 @@ def test_of_every_family(architecture: str, tmp_path: Path) -> None:
     assert len(check(tiny(tmp_path, architecture, num_hidden_layers=4))) == len(LADDER)
 
 
+def test_of_a_model_whose_layers_differ(tmp_path: Path) -> None:
+    checkpoint = tiny(tmp_path, num_hidden_layers=4)
+    heads, neurons = [[0], [0, 1, 2], [1, 2], [0, 2]], [range(width) for width in (16, 24, 40, 80)]
+    with quiet():
+        pruned = checkpoint.with_model(slice_model(checkpoint.model, checkpoint.task, heads=heads, neurons=neurons))
+    assert check(pruned)
+
+
 def test_the_order_depends_on_the_model(tmp_path: Path) -> None:
     """All layers with fewer heads and half of their neurons cost less than two thirds of the layers, which are whole."""
     with quiet():
         found = shapes(tiny(tmp_path, **MODELS["6 layers of 12 heads"] | {"hidden_size": 384, "intermediate_size": 1536}), 32)
     assert [shape.sizes["layers"] for shape in found] == [6, 4, 6, 3, 4, 2, 3, 2]
     assert [shape.share for shape in found] == pytest.approx([0.750, 0.667, 0.533, 0.500, 0.357, 0.334, 0.269, 0.177], abs=1e-3)
+
+
+def test_a_shape_is_within_one_that_has_no_less_of_anything() -> None:
+    shape = Shape(layers=2, heads=6, neurons=80, macs=1000, share=0.5, steps=())
+    assert shape.is_within(shape)
+    for name in ("layers", "heads", "neurons"):
+        larger = replace(shape, **{name: getattr(shape, name) + 1})
+        assert shape.is_within(larger) and not larger.is_within(shape)
 
 
 def test_nothing_can_go(tmp_path: Path) -> None:

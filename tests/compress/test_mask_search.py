@@ -47,8 +47,8 @@ def _are_groups(masks: tuple[torch.Tensor, ...], scores: list[torch.Tensor]) -> 
 
 
 def test_heads_that_do_the_same_do_not_go_together() -> None:
-    """Each of two equal heads is cheap beside the third, but both together are dear."""
-    gradients = torch.tensor([[1.0, 1.0, 0.0, 1.2], [1.0, 1.0, 0.0, -1.2], [-1.0, -1.0, 0.1, 1.2]])
+    """Each of two equal heads is cheaper than the third, but both together are dearer than one of them with the third."""
+    gradients = torch.tensor([[1.0, 1.0, 1.3, 2.0], [1.0, 1.0, -1.3, 2.0], [-1.0, -1.0, 0.0, 4.0]])
     mask = torch.tensor([0.0, 0.0, 1.0, 1.0])
     assert rearrange(mask, gradients).tolist() in ([0, 1, 0, 1], [1, 0, 0, 1])
     assert rearrange(torch.ones(4), gradients).tolist() == [1, 1, 1, 1]
@@ -78,6 +78,6 @@ def test_what_is_over_a_multiple_goes() -> None:
 
 def test_a_step_of_time_is_counted_where_it_is() -> None:
     """The second head is free and the third is dear: two stay."""
-    costs = Costs(heads=[[1.0, 1.0, 1.0, 9.0]], neurons=[[0.0, 1.0]], fixed=1.0)
+    costs = Costs(heads=[[1.0, 1.0, 1.0, 4.0]], neurons=[[0.0, 1.0]], fixed=1.0)
     heads, _ = search([torch.tensor([1.0, 3.0, 2.0])], [torch.ones(1)], costs, 5.0, 1)
     assert heads[0].tolist() == [0, 1, 1]

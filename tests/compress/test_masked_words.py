@@ -1,14 +1,16 @@
 """Words that a masked language model puts in the place of others."""
 
+import random
 from pathlib import Path
 
 import pytest
 import torch
+from scipy.stats import chisquare
 
 from tests.compress.models import tiny
 from trtbert.compress.augment import Words
 from trtbert.compress.batches import collate, encode_texts
-from trtbert.compress.masked_words import NUM_GUESSES, augment_with_model, guesses
+from trtbert.compress.masked_words import NUM_GUESSES, _changed, augment_with_model, guesses
 from trtbert.errors import UnsupportedError
 
 TEXT = "The rain at 100 per zygote and the rain at sea."
@@ -21,6 +23,8 @@ PIECES = {"bert": {"rain", "per", "sea"}, "distilbert": {"rain", "per", "sea"}, 
 def test_what_is_guessed(architecture: str, tmp_path: Path) -> None:
     checkpoint = tiny(tmp_path, architecture, task="fill-mask")
     words = Words.of(TEXT).words
+    with torch.no_grad():  # the words of the text are the likeliest ones everywhere
+        checkpoint.model.get_output_embeddings().bias[encode_texts(checkpoint, [TEXT])[0].ids[0]] += 100
     guessed = guesses(checkpoint, TEXT)
     assert {words[index] for index in guessed} == PIECES[architecture]
     for index, others in guessed.items():
@@ -40,6 +44,12 @@ def test_the_guess_is_that_of_the_masked_text(tmp_path: Path) -> None:
     pieces = [fast.convert_ids_to_tokens(index) for index in order]
     likeliest = next(piece for piece in pieces if piece.isalnum() and piece != "sea")
     assert guesses(checkpoint, TEXT)[Words.of(TEXT).words.index("sea")][0] == likeliest
+
+
+def test_how_many_words_become_others() -> None:
+    num_words = 20_000
+    words = _changed(" ".join(["rain"] * num_words), {index: ["sea"] for index in range(num_words)}, random.Random(0)).split()
+    assert chisquare([words.count("sea"), words.count("rain")], [0.4 * num_words, 0.6 * num_words]).pvalue > 1e-3
 
 
 def test_new_texts(tmp_path: Path) -> None:

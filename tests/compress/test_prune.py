@@ -1,6 +1,7 @@
 """Methods `heads` and `ffn`: how much goes, from where, and what is refused."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -86,6 +87,25 @@ def test_what_is_gone_has_no_say_in_the_norm_of_its_layer(tmp_path: Path, monkey
     monkeypatch.setattr(prune, "importance", lambda *_, **__: ([torch.tensor(scores) for scores in next(found)], []))
     result = prune_heads(Job(checkpoint=tiny(tmp_path), labelled=LABELLED), HeadsOptions(sparsity=1 / 3, steps=2))
     assert result.checkpoint.model.config.pruned_heads == {0: [0], 1: [0]}
+
+
+@pytest.mark.parametrize("kind", ["heads", "neurons"])
+def test_importance_is_measured_where_the_steps_before_have_come(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each layer the first quarter goes in the first of two steps; the second one measures what is left."""
+    seen = list[list[float]]()
+
+    def scored(*_args: object, **options: Any) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        seen.append([float(mask.mean()) for mask in options[kind]])
+        rising = [torch.arange(float(len(mask))) for mask in options[kind]]
+        return rising, rising
+
+    monkeypatch.setattr(prune, "importance", scored)
+    job = Job(checkpoint=tiny(tmp_path, num_attention_heads=4), labelled=LABELLED)
+    if kind == "heads":
+        prune_heads(job, HeadsOptions(sparsity=0.5, steps=2))
+    else:
+        prune_ffn(job, FfnOptions(sparsity=0.5, steps=2, multiple_of=4))
+    assert seen == [[1.0, 1.0], [0.75, 0.75]]
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 1.0, -0.5, 2.0])

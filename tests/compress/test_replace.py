@@ -123,7 +123,7 @@ def test_every_layer_has_a_successor_with_another_attention(architecture: str, h
 
 
 def test_evaluation_is_of_the_successors_alone(tmp_path: Path) -> None:
-    """What is scored after the last epoch answers as the model that comes out."""
+    """What is scored after the last epoch answers as the model that comes out, though training blends it with its predecessor."""
     checkpoint, found = tiny(tmp_path), list[torch.Tensor]()
 
     def evaluate(model: torch.nn.Module) -> float:
@@ -132,9 +132,21 @@ def test_evaluation_is_of_the_successors_alone(tmp_path: Path) -> None:
 
     job = Job(checkpoint=checkpoint, labelled=classified(24), training=TRAINING, evaluate=evaluate)
     with quiet():
-        result = replace_layers(job, ReplaceOptions(successor="banded", window=2))
+        options = ReplaceOptions(successor="banded", window=2, mode="blend", curriculum="constant", base=0.5, share=1)
+        result = replace_layers(job, options)
     assert len(found) == 3
     torch.testing.assert_close(found[-1], logits(checkpoint, result.checkpoint.model))
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("theseus", "draw"), ("blend", "blend")])
+def test_the_mode_says_how_much_successors_compute(mode: Any, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[tuple[str, float]]()
+    for name in ("draw", "blend"):
+        monkeypatch.setattr(Switch, name, lambda _self, rate, name=name: seen.append((name, rate)))
+    job = Job(checkpoint=tiny(tmp_path), labelled=classified(24), training=TrainingConfig(max_steps=2, batch_size=12))
+    with quiet():
+        replace_layers(job, ReplaceOptions(mode=mode, curriculum="constant", base=0.5, share=1))
+    assert seen == [(expected, 0.5)] * 2
 
 
 @pytest.mark.parametrize("init", ["every-other", "first", "last"])
@@ -203,7 +215,7 @@ def test_a_killed_run_goes_on(options: ReplaceOptions, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [{"window": 2}, {"successor": "gqa", "group": 3}, {"successor": "banded", "num_kv_heads": 2}])
 def test_an_option_of_another_successor(options: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match="is not for successor"):
+    with pytest.raises(ValidationError, match="is not for `successor`"):
         ReplaceOptions(**options)
 
 

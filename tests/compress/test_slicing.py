@@ -54,15 +54,18 @@ def test_it_saves_and_reads_back(architecture: str, tmp_path: Path) -> None:
     checkpoint = tiny(tmp_path / "model", architecture)
     with quiet():
         sliced = checkpoint.with_model(slice_model(checkpoint.model, checkpoint.task, heads=HEADS, neurons=NEURONS))
-        again = sliced.with_model(slice_model(sliced.model, checkpoint.task, heads=[[1], [0]]))
+        again = sliced.with_model(slice_model(sliced.model, checkpoint.task, heads=[[0], [0]]))
         write_checkpoint(again, tmp_path / "sliced")
         read = read_checkpoint(tmp_path / "sliced")
     assert [layer.num_heads for layer in encoder_layers(read.model)] == [1, 1]
     torch.testing.assert_close(logits(read, read.model), logits(again, again.model), rtol=0, atol=0)
+    with gated(encoder_layers(checkpoint.model), heads=gates_of([[0], [1]], 3), neurons=gates_of(NEURONS, 80)):
+        torch.testing.assert_close(logits(read, read.model), logits(checkpoint, checkpoint.model), rtol=1e-5, atol=1e-5)
 
 
-def test_plain_transformers_reads_what_is_even(tmp_path: Path) -> None:
-    checkpoint = tiny(tmp_path / "model")
+@pytest.mark.parametrize("architecture", ["bert", "distilbert"])
+def test_plain_transformers_reads_what_is_even(architecture: str, tmp_path: Path) -> None:
+    checkpoint = tiny(tmp_path / "model", architecture)
     with quiet():
         even = slice_model(keep_layers(checkpoint.model, checkpoint.task, [1]), checkpoint.task, neurons=[list(range(40))])
         write_checkpoint(checkpoint.with_model(even), tmp_path / "even")

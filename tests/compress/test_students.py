@@ -181,6 +181,18 @@ def test_the_losses_by_hand(tmp_path: Path) -> None:
         assert float(replace(made, loss="mse").logits(batch)) == pytest.approx(float((theirs - ours).square().sum() / 4), rel=1e-5)
 
 
+def test_labels_and_logits_have_their_weights(tmp_path: Path) -> None:
+    checkpoint = tiny(tmp_path)
+    made = replace(distiller(checkpoint, loss="kl", dropout=0.0), soft_weight=3.0)
+    items = encode_examples(made.checkpoint, classified(12))
+    batch = collate(made.checkpoint, items)
+    with torch.no_grad():
+        expected = float(made.labels(batch) + 3 * made.logits(batch))
+    one_step = job(checkpoint, training=TrainingConfig(max_steps=1, batch_size=12))
+    (loss,) = run_stage(one_step, made, groups(made.student), Stage("labels and logits", ALL), items, name="a stage")
+    assert loss == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("kind", "task", "loss"),
     [
@@ -193,9 +205,17 @@ def test_the_losses_by_hand(tmp_path: Path) -> None:
 def test_training_lowers_the_loss(kind: str, task: Task, loss: str, tmp_path: Path) -> None:
     checkpoint, texts = tiny(tmp_path, task=task), [example.text for example in classified(24)]
     training = TRAINING.model_copy(update={"max_steps": 20, "epochs": 20.0})
-    options = StudentOptions(**SMALL, kind=kind, loss=loss)
-    unlabelled = job(checkpoint, labelled=(), texts=texts, training=training)
+    options, modes = StudentOptions(**SMALL, kind=kind, loss=loss), set[bool]()
+    checkpoint.model.train()  # as a caller may have it: with dropout its answers would be noise
+    unlabelled = job(
+        checkpoint,
+        labelled=(),
+        texts=texts,
+        training=training,
+        on_step=lambda *_: modes.add(checkpoint.model.training),
+    )
     trained = student(unlabelled, options).checkpoint
+    assert modes == {False}
     losses = []
     for model in (build(checkpoint, checkpoint, options, seed=0), trained.model):
         made = Distiller(checkpoint=checkpoint.with_model(model), teacher=checkpoint, loss=options.loss)

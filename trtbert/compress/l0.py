@@ -80,7 +80,7 @@ def prune_l0(job: Job, options: L0Options) -> Result:
             f"multiples of {options.multiple_of}, begin at {least:.2g}. Raise it."
         )
     _train(job, options, teacher, gates, items)
-    expected = float(gates.expected_sparsity())
+    expected = float(gates.expected_sparsity().detach())
     kept = gates.choose(options.target_sparsity, options.multiple_of)
     model, sparsity = _cut(checkpoint, gates, kept)
     facts = {

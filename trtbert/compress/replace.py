@@ -50,7 +50,7 @@ class ReplaceOptions(Options):
     def _fits_together(self) -> "ReplaceOptions":
         of = {"group": "layers", "init": "layers", "num_kv_heads": "gqa", "window": "banded"}
         if wrong := sorted(name for name in self.model_fields_set & set(of) if of[name] != self.successor):
-            raise ValueError(f"{', '.join(wrong)} is not for successor {self.successor}; leave it out")
+            raise ValueError(f"{', '.join(f'`{name}`' for name in wrong)} is not for `successor` {self.successor}; leave it out")
         return self
 
 

@@ -12,7 +12,6 @@ import torch
 
 from trtbert.checkpoint.read import Checkpoint
 from trtbert.compress.batches import Item, batches
-from trtbert.compress.gates import gated
 from trtbert.compress.layers import Layer, encoder_layers, layer_input
 from trtbert.errors import UnsupportedError
 
@@ -44,15 +43,14 @@ def rescale(
     whole = copy.deepcopy(model)
     layers, targets = encoder_layers(model), encoder_layers(whole)
     before, after = [], []
-    with gated(layers, heads=list(heads), neurons=list(neurons)):
-        for index, (layer, target) in enumerate(zip(layers, targets, strict=True)):
-            for kind, mask in (("heads", heads[index]), ("neurons", neurons[index])):
-                gram, moment, norm = _moments(checkpoint, whole, items, layer, target, kind)
-                scales = solve(gram, moment, mask)
-                before.append(_error(gram, moment, norm, mask))
-                after.append(_error(gram, moment, norm, scales))
-                _multiply(layer, kind, scales)
-            on_step("scaling what stays", index + 1, len(layers))
+    for index, (layer, target) in enumerate(zip(layers, targets, strict=True)):
+        for kind, mask in (("heads", heads[index]), ("neurons", neurons[index])):
+            gram, moment, norm = _moments(checkpoint, whole, items, layer, target, kind)
+            scales = solve(gram, moment, mask)
+            before.append(_error(gram, moment, norm, mask))
+            after.append(_error(gram, moment, norm, scales))
+            _multiply(layer, kind, scales)
+        on_step("scaling what stays", index + 1, len(layers))
     return {"error_before": [round(value, 6) for value in before], "error_after": [round(value, 6) for value in after]}
 
 
@@ -113,7 +111,7 @@ def _recorded(layer: Layer, kind: str) -> Iterator[dict[str, torch.Tensor]]:
 
     handles = [
         source.register_forward_pre_hook(keep_residual, with_kwargs=True),
-        linear.register_forward_pre_hook(keep_input, prepend=True),  # before the hook that multiplies by gates
+        linear.register_forward_pre_hook(keep_input),
         linear.register_forward_hook(keep_output),
     ]
     try:

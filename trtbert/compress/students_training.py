@@ -175,7 +175,7 @@ def _data(job: Job, distiller: Distiller, schedule: Schedule) -> dict[str, list[
     labelled, texts = labelled_items(checkpoint, job), transfer_items(checkpoint, job)
     data = {"representation": texts, "logits": texts} | ({"labels": labelled} if labelled else {})
     if schedule == "joint" and distiller.loss == "kl":
-        chosen = distiller.pseudo_labelled(texts, job.training.batch_size) if job.texts or not labelled else []
+        chosen = distiller.pseudo_labelled(texts, job.training.batch_size) if job.texts else []
         data["labels and logits"] = [*labelled, *chosen]
     return data
 
