@@ -16,6 +16,8 @@ import pytest
 from tests.sources import make_source
 from trtbert import cli
 from trtbert.cli import main
+from trtbert.config import config_from_mapping
+from trtbert.errors import ConfigError
 from trtbert.package import MANIFEST, open_package
 
 COMMANDS = (
@@ -185,6 +187,19 @@ def test_every_problem_of_a_configuration_is_listed(tmp_path: Path, capsys: Outp
     ):
         assert words in message
     assert "'sm75'" in message, "what is allowed is not named"
+
+
+def test_a_problem_is_named_as_it_was_given(tmp_path: Path, capsys: Output) -> None:
+    """By the key of the file, or by the flag, which wins."""
+    command = _config(tmp_path, "[compile]\nmax_drop = 101\ncalibration_size = 1")
+    code, message = failure(capsys, [*command, "--calibration-size", "2", "--batch-size", "8", "1", "8"])
+    assert code == 2 and message.splitlines()[1:] == [
+        "  --batch-size: needs 1 <= MIN <= OPT <= MAX, got 8 1 8",
+        "  --calibration-size: Input should be greater than or equal to 16 (got 2)",
+        "  max_drop: Input should be less than or equal to 100 (got 101)",
+    ]
+    with pytest.raises(ConfigError, match=r"^The configuration is wrong:\n  profiles\.0\.batch_size: needs"):
+        config_from_mapping({"profiles": [{"batch_size": {"min": 8, "opt": 1, "max": 8}}]})
 
 
 @pytest.mark.parametrize(

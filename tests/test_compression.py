@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,7 @@ def test_a_recipe_that_compiles(model: Path, data: Path, tmp_path: Path, capsys:
     recipe, small, package = tmp_path / "recipe.toml", tmp_path / "small", tmp_path / "small.package"
     recipe.write_text(
         '[training]\nepochs = 1\nbatch_size = 8\n\n[[step]]\nmethod = "ffn"\n\n[[step]]\nmethod = "finetune"\n\n'
-        '[compile]\nprecision = "int8"\ncalibration_size = 16\n',
+        '[compile]\nprecision = "int8"\nruntime = "onnxruntime"\ncalibration_size = 16\n',
         encoding="utf-8",
     )
     arguments = ["compress", str(model), "-o", str(small), "--recipe", str(recipe), "--data", str(data), "--batch-size", "5"]
@@ -199,6 +200,72 @@ def test_a_recipe_that_is_none(content: str, model: Path, tmp_path: Path, capsys
     assert "must hold one or more [[step]] tables" in capsys.readouterr().err
 
 
+RECIPE = """
+dat = "x.csv"
+[training]
+epochs = 2
+[[step]]
+method = "heads"
+[[step]]
+methods = "finetune"
+[step.training]
+epochs = 0
+epoch = 1
+[compile]
+max_drop = 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        (
+            RECIPE,
+            (
+                "recipe.toml is wrong:",
+                "  step 2, method: Field required",
+                "  step 2, training.epochs: Input should be greater than 0 (got 0)",
+                "  step 2, training.epoch: there is no such option",
+                "  compile: max_drop only matter for INT8, and precision is auto; add precision int8",
+                "  dat: there is no such option; choose from step, task, data, ",
+            ),
+        ),
+        (
+            '[training]\nseed = "x"\n[[step]]\nmethod = "heads"',
+            ("The table [training] of ", "  seed: Input should be a valid integer, unable to parse string as an integer (got 'x')"),
+        ),
+        ('[[step]]\nmethod = "heads"\nsparsity = 2', ("Step 1 (heads) is wrong:", "  sparsity: Input should be less than 1 (got 2)")),
+    ],
+    ids=["all over", "shared", "of the method"],
+)
+def test_what_is_wrong_in_a_recipe(content: str, lines: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message names the step and the keys of the file."""
+    (tmp_path / "recipe.toml").write_text(content, encoding="utf-8")
+    assert main(["compress", str(tmp_path), "-o", str(tmp_path / "small"), "--recipe", str(tmp_path / "recipe.toml")]) == 2
+    shown = capsys.readouterr().err.splitlines()
+    assert len(shown) == len(lines) and all(words in line for words, line in zip(lines, shown, strict=True)), shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "depth", "--layers", "0,1"], "give --num-layers, or with --strategy list the --layers themselves"),
+        (["--method", "magnitude", "--pattern", "2:4", "--embeddings"], "leave --embeddings out"),
+        (["--method", "budget"], "give --target-macs or --target-latency, one of them"),
+        (["--method", "distill", "--augment-model", "m"], "--augment-model guesses words for --augment"),
+        (["--method", "l0", "--gates", "heads,neuron"], "--gates: Input should be 'heads', 'neurons' or 'layers' (got 'neuron')"),
+        (["--search", "--tokens", "1"], "--tokens: Input should be greater than or equal to 2 (got 1)"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_options_are_named_by_their_flags(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compress", str(tmp_path), "-o", str(tmp_path / "small"), *arguments]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: The command line is wrong:\n  ") and message in shown
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_has_its_own_flags(method: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -220,7 +287,7 @@ def test_a_method_that_there_is_not(model: Path, tmp_path: Path, capsys: pytest.
 def test_nothing_or_everything(model: Path, data: Path, sparsity: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["compress", str(model), "-o", str(tmp_path / "x"), "--method", "heads", "--sparsity", sparsity, "--data", str(data)]
     assert main(arguments) == 2
-    assert "sparsity: Input should be" in capsys.readouterr().err
+    assert "  --sparsity: Input should be" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
 
 
@@ -289,7 +356,7 @@ def test_numbers(tmp_path: Path) -> None:
     step = {"method": "finetune", "training": TRAINING | {"epochs": 30, "learning_rate": 3e-3, "patience": 30}}
     done = compress(model, tmp_path / "tuned", config(step, data=tmp_path / "data.csv", eval_data=tmp_path / "data.csv"))
     assert done.facts["steps"][0]["last_loss"] < 0.05 and done.facts["after"]["spearman"] > 90
-    how = CompileConfig(precision="int8", eval_data=tmp_path / "data.csv", max_drop=5.0)
+    how = CompileConfig(precision="int8", runtime="onnxruntime", eval_data=tmp_path / "data.csv", max_drop=5.0)
     quantization = compile(tmp_path / "tuned", tmp_path / "package", how).manifest.quantization
     assert quantization is not None and quantization.budget is not None and quantization.budget.metric == "spearman"
     with pytest.raises(ConfigError, match="numbers have spearman"):
@@ -397,9 +464,9 @@ def test_a_method_and_a_recipe(model: Path, tmp_path: Path, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--learning-rate", "inf"), "steps.0.training.learning_rate: Input should be a finite number (got inf)"),
-        (("--learning-rate", "1e38"), "steps.0.training.learning_rate: Input should be less than or equal to 10 (got 1e+38)"),
-        (("--weight-decay", "nan"), "steps.0.training.weight_decay: Input should be a finite number (got nan)"),
+        (("--learning-rate", "inf"), "--learning-rate: Input should be a finite number (got inf)"),
+        (("--learning-rate", "1e38"), "--learning-rate: Input should be less than or equal to 10 (got 1e+38)"),
+        (("--weight-decay", "nan"), "--weight-decay: Input should be a finite number (got nan)"),
     ],
 )
 def test_numbers_that_are_none(
@@ -407,7 +474,7 @@ def test_numbers_that_are_none(
 ) -> None:
     arguments = ["compress", str(model), "-o", str(tmp_path / "x"), "--method", "finetune", "--data", str(data), *options]
     assert main(arguments) == 2
-    assert capsys.readouterr().err == f"error: The configuration is wrong:\n  {message}\n"
+    assert capsys.readouterr().err == f"error: The command line is wrong:\n  {message}\n"
 
 
 STUDENT, GQA = {"method": "student"}, {"method": "replace", "successor": "gqa"}

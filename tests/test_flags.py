@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     [
         ([], {}),
         (["--target-sparsity", "0.25"], {"target_sparsity": 0.25}),
-        (["--layers", "0", "2", "--kind", "b"], {"layers": [0, 2], "kind": "b"}),
+        (["--layers", "0, 2", "--kind", "b"], {"layers": ["0", "2"], "kind": "b"}),
         (["--is-sure"], {"is_sure": True}),
         (["--no-is-sure", "--teacher", "x"], {"is_sure": False, "teacher": Path("x")}),
     ],

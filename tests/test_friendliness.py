@@ -1,9 +1,11 @@
 """What a new user meets: help that fits, the nearest flag after a typo, quiet pipes and Ctrl-C, every locale, completion."""
 
 import contextlib
+import errno
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +17,8 @@ import pytest
 from tests.predictor.packages import make_task_package
 from trtbert.cli import main
 from trtbert.completion import SHELLS
+from trtbert.errors import InputError
+from trtbert.output_files import write_file
 
 COMMANDS = ("compile", "compress", "build", "verify", "predict", "inspect", "serve", "triton", "embed", "report", "doctor", "benchmark")
 Output = pytest.CaptureFixture[str]
@@ -128,16 +132,50 @@ def test_a_reader_that_went_away(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("moment", ["trtbert.cli", "pydantic", "trtbert.compress"])
 def test_ctrl_c_while_modules_are_imported(moment: str) -> None:
+    """Which may swallow the exception, as extension modules do that call Python."""
     code = f"""
 import signal, sys
 class Interrupt:
     def find_spec(self, name, path=None, target=None):
         if name == {moment!r}:
-            signal.raise_signal(signal.SIGINT)
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                pass
 sys.meta_path.insert(0, Interrupt())
 """
     done = _run(code + RUN, ["compress", "model", "-o", "output", "--method", "heads"])
     assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGINT, "", "interrupted\n")
+
+
+def test_sigterm_in_a_command_is_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that processes end and temporary folders go."""
+    monkeypatch.setattr("trtbert.predictor.load", lambda _: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", "package", "text"])
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    "arguments", [["report", "-o", "x.html"], ["report", "-o", "{}/x.html", "--json", "x.json"], ["benchmark", "-o", "x"]]
+)
+def test_a_read_only_folder(arguments: list[str], package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    """It is said before any work; root, as in containers, may write wherever the file system may be written."""
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) == tmp_path)
+    assert main([*(word.format(tmp_path) for word in arguments), str(package)]) == 2
+    assert capsys.readouterr().err == f"error: {arguments[-1]} cannot be written: its folder is read-only. Choose another output.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_that_becomes_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(InputError, match="cannot be written: Read-only file system"):
+        write_file(tmp_path / "x", "text", force=False)
 
 
 PROGRESS = """
@@ -213,31 +251,60 @@ def test_a_script_names_every_command_and_the_flags_of_methods(shell: str, capsy
     assert [name for name in (*COMMANDS, "target", "sparsity", "sm75", "vocabulary") if name not in script] == []
 
 
-COMPLETE = """
-source "$1"; shift
-COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
+COMPLETE = {
+    "bash": """
+source ./script
+words=($LINE); [[ $LINE = *" " ]] && words+=("")
+COMP_WORDS=("${words[@]}"); COMP_CWORD=$((${#words[@]} - 1)); COMPREPLY=()
 function=$(complete -p trtbert | sed 's/.*-F \\([^ ]*\\).*/\\1/')
-$function trtbert "${@: -1}" "${@: -2:1}"
+$function trtbert "${words[@]: -1}" "${words[@]: -2:1}"
 printf '%s\\n' "${COMPREPLY[@]}"
-"""
+""",
+    "fish": "source ./script; complete --do-complete $LINE | cut -f 1 | sed s:/::",
+    "zsh": """
+mkdir functions; cp script functions/_trtbert; fpath=($PWD/functions $fpath)
+autoload -Uz compinit; compinit -u -D
+compadd() { local -a found; builtin compadd -O found "$@"; print -rl -- $found >> found; builtin compadd "$@" }
+zle-line-init() { BUFFER=$LINE; CURSOR=$#BUFFER; zle complete-word; exit }
+zle -N zle-line-init
+""",
+}
+"""Each prints what the shell offers to go on from $LINE with; that of zsh, which only completes on a terminal, writes it into a file."""
+
+
+def _offered(shell: str, line: str, folder: Path) -> str:
+    environment = os.environ | {"LINE": line, "HOME": str(folder), "ZDOTDIR": str(folder), "TERM": "xterm"}
+    if shell != "zsh":
+        command = ["bash", "-c"] if shell == "bash" else ["fish", "--no-config", "-c"]
+        done = subprocess.run(
+            [*command, COMPLETE[shell]], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.stderr == ""
+        return done.stdout
+    (folder / ".zshrc").write_text(COMPLETE[shell])
+    ours, theirs = pty.openpty()
+    subprocess.run(["zsh", "-d", "-i"], cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, check=False, timeout=60)
+    os.close(theirs)
+    os.close(ours)
+    return (folder / "found").read_text()
 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        (["comp"], {"compile", "compress", "completion"}),
-        (["compile", "--ta"], {"--task", "--target"}),
-        (["compile", "model", "-o", "x", "--precision", "b"], {"bf16"}),
-        (["compress", "--method", "h"], {"heads"}),
-        (["compress", "--method", "heads", "--spars"], {"--sparsity"}),
-        (["predict", "my-p"], {"my-package"}),
-        (["completion", ""], set(SHELLS)),
+        ("trtbert comp", {"compile", "compress", "completion"}),
+        ("trtbert compile --ta", {"--task", "--target"}),
+        ("trtbert compile model -o x --precision b", {"bf16"}),
+        ("trtbert compress --method heads --spars", {"--sparsity"}),
+        ("trtbert compress --method h", {"heads"}),
+        ("trtbert predict my-p", {"my-package"}),
+        ("trtbert completion ", set(SHELLS)),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_bash_completes(line: list[str], expected: set[str], tmp_path: Path, capsys: Output) -> None:
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shell_completes(shell: str, line: str, expected: set[str], tmp_path: Path, capsys: Output) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"needs {shell}: tests/scripts/install-shells")
     (tmp_path / "my-package").mkdir()
-    (tmp_path / "script").write_text(_script(capsys, "bash"))
-    command = ["bash", "-c", COMPLETE, "bash", str(tmp_path / "script"), "trtbert", *line]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
-    assert (set(done.stdout.split()), done.stderr) == (expected, "")
+    (tmp_path / "script").write_text(_script(capsys, shell))
+    assert set(_offered(shell, line, tmp_path).split()) == expected

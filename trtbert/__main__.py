@@ -2,16 +2,14 @@
 
 import sys
 
+from trtbert.signals import interrupt_ends
+
 
 def main() -> int:
     """The command line; one line is all that Ctrl-C shows, while its modules are imported as well."""
-    try:
+    with interrupt_ends():
         from trtbert import cli
-
-        return cli.main()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return cli.main()
 
 
 if __name__ == "__main__":

@@ -23,29 +23,32 @@ from trtbert.config import (
     CompressConfig,
     LoweringName,
     Metric,
+    Place,
     Pooling,
     Precision,
     Quantize,
     Runtime,
     SearchConfig,
+    StepConfig,
     Target,
     TrainingConfig,
     config_from_mapping,
+    dotted,
 )
 from trtbert.describe import compression_lines, describe_package, figure_lines
 from trtbert.embed.command import add_embed, run_embed
 from trtbert.errors import ConfigError, InputError, MissingRuntimeError, TrtbertError
-from trtbert.flags import add_flags, flag_name, given
+from trtbert.flags import add_flags, config_from_flags, flag_name, flag_of, given
 from trtbert.package import Package, open_package
 from trtbert.parser import Parser, did_you_mean
 from trtbert.report.command import add_report, check_report, run_report, write_report
 from trtbert.serve.command import add_serve
+from trtbert.signals import INTERRUPTED, interrupt_ends, termination_raises
 from trtbert.tasks import TASKS
 from trtbert.triton.command import add_triton
 from trtbert.version import __version__
 
 _COMPILE_MODULES = frozenset({"accelerate", "onnx", "onnx_ir", "onnxscript", "safetensors", "torch", "transformers"})
-_INTERRUPTED = 130
 _MEMORY = "Compiling BERT-base takes up to 3 GB. Close other programs, predict fewer texts at once, or use a larger machine."
 
 
@@ -54,9 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = argparse.Namespace()
     try:
         _print_in_every_locale()
-        parsed = _parse(arguments)
+        with interrupt_ends():
+            parsed = _parse(arguments)
         logging.basicConfig(level=logging.INFO if parsed.verbose else logging.ERROR, format="%(name)s: %(message)s", stream=sys.stderr)
-        parsed.command(parsed)
+        with termination_raises():
+            parsed.command(parsed)
         _print([])
     except SystemExit:
         _print([])
@@ -72,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         nothing = "interrupted; no half-written package was left behind" if "output" in parsed else "interrupted"
         print(getattr(parsed, "interrupted", nothing), file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
     except MemoryError as error:
         print(f"error: the memory is used up ({error or 'MemoryError'}). {_MEMORY}", file=sys.stderr)
         return InputError.exit_code
@@ -396,10 +401,8 @@ def _compress(parsed: argparse.Namespace) -> None:
         if parsed.search:
             from trtbert.search import search
 
-            data = {name: value for name, value in given(parsed, CompressConfig).items() if name != "steps"}
-            options = config_from_mapping(given(parsed, SearchConfig), SearchConfig)
-            training = config_from_mapping(given(parsed, TrainingConfig), TrainingConfig)
-            done = search(parsed.model, parsed.output, data, options, training, **shown)
+            options, training = config_from_flags(parsed, SearchConfig), config_from_flags(parsed, TrainingConfig)
+            done = search(parsed.model, parsed.output, _shared(parsed), options, training, **shown)
         else:
             from trtbert.compression import compress, is_main
 
@@ -411,16 +414,23 @@ def _compress(parsed: argparse.Namespace) -> None:
         _print_package(done.package)
 
 
-def _compress_config(parsed: argparse.Namespace) -> CompressConfig:
-    options: dict[str, Any] = {} if parsed.recipe is None else _read_recipe(parsed.recipe, given(parsed, TrainingConfig))
-    options |= {name: value for name, value in given(parsed, CompressConfig).items() if name != "steps"}
-    if parsed.method is not None:
-        from trtbert.compress import METHODS
+def _shared(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The fields of CompressConfig that have flags; --steps is one of a method."""
+    return {name: value for name, value in given(parsed, CompressConfig).items() if name != "steps"}
 
-        method = METHODS[parsed.method]
-        training = {"training": given(parsed, TrainingConfig)} if method.is_trained else {}
-        options["steps"] = [{"method": parsed.method, **given(parsed, method.options), **training}]
-    return config_from_mapping(options, CompressConfig)
+
+def _compress_config(parsed: argparse.Namespace) -> CompressConfig:
+    if parsed.recipe is not None:
+        flags = config_from_flags(parsed, TrainingConfig).model_dump(exclude_unset=True)
+        return config_from_mapping(
+            _read_recipe(parsed.recipe, flags) | _shared(parsed), CompressConfig, name=f"{parsed.recipe}", shown=_in_recipe
+        )
+    from trtbert.compress import METHODS
+
+    method = METHODS[parsed.method]
+    options = config_from_flags(parsed, method.options).model_dump(exclude_unset=True)
+    training = config_from_flags(parsed, TrainingConfig) if method.is_trained else TrainingConfig()  # Others have a --seed of their own.
+    return CompressConfig(steps=(StepConfig(method=parsed.method, training=training, **options),), **_shared(parsed))
 
 
 def _read_recipe(path: Path, flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -433,15 +443,25 @@ def _read_recipe(path: Path, flags: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(
             f"{path} must hold one or more [[step]] tables, each with a method, and may hold a [training] and a [compile] table."
         )
+    config_from_mapping(training, TrainingConfig, name=f"The table [training] of {path}")
     return content | {"steps": [step | {"training": {**training, **flags, **step.get("training", {})}} for step in steps]}
 
 
+def _in_recipe(place: Place) -> str:
+    """The key, and which of the [[step]] tables holds it."""
+    if place[0] != "steps":
+        return dotted(place)
+    return ", ".join(["step" if len(place) == 1 else f"step {int(place[1]) + 1}", *filter(None, [dotted(place[2:])])])
+
+
 def _compile_config(parsed: argparse.Namespace) -> CompileConfig:
-    options = {} if parsed.config is None else _read_table(parsed.config, "compile")
-    names = [name for name in CompileConfig.model_fields if name in vars(parsed)]
-    options |= {name: getattr(parsed, name) for name in names if getattr(parsed, name) is not None}
-    profiles = _profiles(parsed.batch_size, parsed.seq_len)
-    return config_from_mapping(options | ({"profiles": profiles} if profiles else {}))
+    content = None if parsed.config is None else _read_table(parsed.config, "compile")
+    flags = given(parsed, CompileConfig)
+    if profiles := _profiles(parsed.batch_size, parsed.seq_len):
+        flags["profiles"] = profiles
+    if content is None:
+        return config_from_mapping(flags, name="The command line", shown=flag_of)
+    return config_from_mapping(content | flags, shown=lambda place: flag_of(place) if place[0] in flags else dotted(place))
 
 
 def _read_table(path: Path, table: str) -> dict[str, Any]:

@@ -12,6 +12,8 @@ def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
     """`shell` is one of SHELLS."""
     import shtab
 
+    for choice in _commands_action(parser)._choices_actions:
+        commands_of(parser)[choice.dest].description = choice.help  # A list of commands has no room for more.
     for command in (parser, *commands_of(parser).values()):
         for action in command._actions:
             if _is_path(action):
@@ -21,7 +23,11 @@ def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
 
 def commands_of(parser: argparse.ArgumentParser) -> dict[str, Any]:
     """The parsers of the commands by their names."""
-    return next(dict(action.choices) for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(_commands_action(parser).choices)
+
+
+def _commands_action(parser: argparse.ArgumentParser) -> Any:
+    return next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
 
 
 def _is_path(action: argparse.Action) -> bool:

@@ -1,6 +1,7 @@
 """The options of a compilation: one frozen value, checked whole, every default written here."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -91,12 +92,12 @@ class CompileConfig(BaseModel):
     def _fits_together(self) -> "CompileConfig":
         given = sorted(self.model_fields_set & _INT8_OPTIONS)
         if given and self.precision != "int8":
-            raise ValueError(f"{', '.join(given)} only matter for INT8, and precision is {self.precision}; add precision int8")
+            raise ValueError(f"{_quoted(given)} only matter for INT8, and `precision` is {self.precision}; add `precision` int8")
         if self.calibration_cache is not None and len(given) > 1:
-            others = ", ".join(name for name in given if name != "calibration_cache")
-            raise ValueError(f"calibration_cache says all about a calibration, so that {others} cannot be given as well")
+            others = _quoted(name for name in given if name != "calibration_cache")
+            raise ValueError(f"`calibration_cache` says all about a calibration, so that {others} cannot be given as well")
         if (self.eval_data is not None or self.metric != "auto") and self.max_drop is None:
-            raise ValueError("eval_data and metric say what max_drop is measured on; add max_drop, the points that INT8 may cost")
+            raise ValueError("`eval_data` and `metric` say what `max_drop` is measured on; add `max_drop`, the points that INT8 may cost")
         return self
 
 
@@ -191,6 +192,12 @@ _INT8_OPTIONS = frozenset(
 
 
 _Config = TypeVar("_Config", bound=BaseModel)
+Place = tuple[int | str, ...]
+"""Of a value in a configuration: ("steps", 0, "training", "epochs")."""
+
+
+def dotted(place: Place) -> str:
+    return ".".join(map(str, place))
 
 
 def config_from_mapping(
@@ -198,24 +205,33 @@ def config_from_mapping(
     kind: type[_Config] = CompileConfig,  # type: ignore[assignment]
     *,
     name: str = "The configuration",
+    shown: Callable[[Place], str] = dotted,
 ) -> _Config:
-    """Check `options` whole; a ConfigError, which begins with `name`, lists every problem with what came and what is allowed."""
+    """Check `options` whole; a ConfigError, which begins with `name`, lists every problem with what came and what is allowed.
+
+    `shown` says what the user knows a place by: a flag of the command line, a key of a file. Validators put fields in `backticks` for it.
+    """
     try:
         return kind(**options)
     except ValidationError as error:
-        raise ConfigError(f"{name} is wrong:\n  " + "\n  ".join(_problems(error.errors(), kind))) from error
+        raise ConfigError(f"{name} is wrong:\n  " + "\n  ".join(_problems(error.errors(), kind, shown))) from error
 
 
-def _problems(errors: Sequence[ErrorDetails], kind: type[BaseModel]) -> Iterator[str]:
+def _problems(errors: Sequence[ErrorDetails], kind: type[BaseModel], shown: Callable[[Place], str]) -> Iterator[str]:
     """A line for each; a list that is too short only because its items are wrong is none."""
     places = [error["loc"] for error in errors]
     for error in errors:
         place, depth = error["loc"], len(error["loc"])
         if error["type"] == "too_short" and any(len(other) > depth and other[:depth] == place for other in places):
             continue
-        if not place:
-            yield error["msg"].removeprefix("Value error, ")
-        elif error["type"] == "extra_forbidden" and depth == 1:
-            yield f"{place[0]}: there is no such option; choose from {', '.join(kind.model_fields)}"
-        else:
-            yield f"{'.'.join(map(str, place))}: {error['msg']} (got {error['input']!r})"
+        message = re.sub(r"`(\w+)`", lambda field: shown((field[1],)), error["msg"].removeprefix("Value error, "))
+        if error["type"] == "extra_forbidden":
+            known = f"; choose from {', '.join(shown((field,)) for field in kind.model_fields)}" if depth == 1 else ""
+            message = f"there is no such option{known}"
+        elif not isinstance(error["input"], Mapping):
+            message += f" (got {error['input']!r})"
+        yield f"{shown(place)}: {message}" if place else message
+
+
+def _quoted(fields: Iterable[str]) -> str:
+    return ", ".join(f"`{field}`" for field in fields)

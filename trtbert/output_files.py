@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from trtbert.errors import InputError
@@ -13,6 +14,8 @@ def check_file(path: Path, *, force: bool, coming: Path | None = None) -> None:
         raise InputError(f"{path} is a folder, and the output is a file. Choose another output.")
     if path.parent.resolve() != (coming and coming.resolve()) and not path.parent.is_dir():
         raise InputError(f"The folder {path.parent} of the output does not exist. Create it first: mkdir -p {path.parent}")
+    if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path} cannot be written: its folder is read-only. Choose another output.")
     if path.exists() and not force:
         raise InputError(f"{path} exists already. Choose another output, or replace it with --force.")
 
@@ -27,4 +30,5 @@ def write_file(path: Path, text: str, *, force: bool) -> None:
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}. Choose another output.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # It is not there, or that it cannot be written is said already.
+            temporary.unlink()

@@ -7,14 +7,12 @@ import os
 import re
 import secrets
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from trtbert.errors import InputError, TrtbertError
+from trtbert.signals import termination_raises
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +38,7 @@ def staged(output: Path, *, force: bool, is_replaceable: Callable[[Path], bool])
         raise InputError(f"{output} cannot be the output: {error.strerror}. Choose another output.") from error
     folder, lock = _locked_folder(output)
     try:
-        with _signals_raise():
+        with termination_raises():
             yield folder
             check_output(output, force, is_replaceable)
             _rename_into_place(folder, output)
@@ -135,21 +133,3 @@ def _rename_into_place(folder: Path, output: Path) -> None:
         old.rename(output)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block with SystemExit, where they would end the process without cleaning up."""
-    is_main = threading.current_thread() is threading.main_thread()
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if is_main and signal.getsignal(n) is signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, _exit)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
-
-
-def _exit(number: int, _: FrameType | None) -> None:
-    raise SystemExit(128 + number)

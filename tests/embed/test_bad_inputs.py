@@ -119,8 +119,10 @@ def test_options(package: Packages, tmp_path: Path, capsys: Output) -> None:
     both = refusal(capsys, tmp_path, package("text-ranking"), source, "--pair-column", "text")
     assert "cannot both be in the column 'text'" in both
     problems = refusal(capsys, tmp_path, embedder, source, "--workers", "0", "--cost-per-hour", "-1")
-    assert "workers: " in problems and "cost_per_hour: " in problems
-    assert "run it on a machine of the cluster" in refusal(capsys, tmp_path, embedder, source, "--address", "ray://head:10001")
+    assert "  --workers: " in problems and "  --cost-per-hour: " in problems
+    assert "run it on a machine of the cluster: --address auto" in refusal(
+        capsys, tmp_path, embedder, source, "--address", "ray://head:10001"
+    )
 
 
 def test_an_address_where_nothing_is(package: Packages, tmp_path: Path, capsys: Output) -> None:

@@ -63,6 +63,16 @@ def test_keys_without_a_server() -> None:
     assert read_keys(config).allow(f"Bearer {OTHER}".encode())
 
 
+def test_wrong_options_are_named_as_they_were_given() -> None:
+    """By the flag, or the variable where no flag wins."""
+    environment = {"TRTBERT_SERVE_PORT": "x", "TRTBERT_SERVE_QUEUE_TOKENS": "600", "TRTBERT_SERVE_TIMEOUT": "x"}
+    with pytest.raises(ConfigError) as error:
+        read_config({"workers": 0, "timeout": 3.0}, environment)
+    assert sorted(re.findall(r"\n  (\S+): ", str(error.value))) == ["--workers", "TRTBERT_SERVE_PORT"]
+    with pytest.raises(ConfigError, match="TRTBERT_SERVE_QUEUE_TOKENS 600 would never take a request of --max-tokens 700; raise it"):
+        read_config({"max_tokens": 700}, {"TRTBERT_SERVE_QUEUE_TOKENS": "600"})
+
+
 def test_a_key_file_with_a_byte_order_mark(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_bytes(b"\xef\xbb\xbf" + f"{KEY}\r\n{OTHER}\r\n".encode())

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from trtbert.benchmark.config import BenchmarkConfig
-from trtbert.config import config_from_mapping
 from trtbert.errors import InputError
-from trtbert.flags import given
+from trtbert.flags import add_flags, config_from_flags
 from trtbert.output_files import check_file, write_file
 from trtbert.package import open_package
 
@@ -18,20 +17,11 @@ def add_benchmark(commands: Any) -> argparse.ArgumentParser:
         "benchmark",
         help="latency and throughput of packages beside their source models",
         description="Time packages on this machine, beside PyTorch, ONNX Runtime and OpenVINO with the model that they were compiled from, "
-        "each in a process of its own, in turn. Answers are compared first. Lists are separated by commas.",
+        "each in a process of its own, in turn. Answers are compared first.",
         epilog="example:\n  trtbert benchmark my-package --against torch --batch-sizes 1,8 -o result.json",
     )
     command.add_argument("packages", type=Path, nargs="+", metavar="PKG")
-    command.add_argument(
-        "--against",
-        metavar="NAME,...",
-        help="torch, onnxruntime, openvino: other ways to run the source model, the first is the baseline; default: each that runs here",
-    )
-    command.add_argument("--batch-sizes", metavar="N,...", help="default: 1,8,32")
-    command.add_argument("--lengths", metavar="N,...", help="in tokens; default: 32,128, as far as the packages take them")
-    command.add_argument("--threads", metavar="N,...", help="of one inference on the CPU; default: as many as there are cores")
-    command.add_argument("--rates", metavar="R,...", help="also answer single texts that arrive at random, so many a second")
-    command.add_argument("--seconds", metavar="S", help="of each contender at each shape and rate; default: 4")
+    add_flags(command, BenchmarkConfig)
     command.add_argument("-o", "--output", type=Path, metavar="FILE.json", help="write all of it as JSON")
     command.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw latency by length, and throughput by batch size")
     command.add_argument("--force", action="store_true", help="replace files that are there")
@@ -41,7 +31,7 @@ def add_benchmark(commands: Any) -> argparse.ArgumentParser:
 
 def run_benchmark(parsed: argparse.Namespace, on_progress: Any) -> list[str]:
     """The lines to print."""
-    config = config_from_mapping(given(parsed, BenchmarkConfig), BenchmarkConfig)
+    config = config_from_flags(parsed, BenchmarkConfig)
     if parsed.plot is not None and parsed.plot.suffix != ".svg":
         raise InputError(f"The plot is an SVG, and --plot {parsed.plot} does not end in .svg. Give it such a name.")
     outputs = [path for path in (parsed.output, parsed.plot) if path is not None]

@@ -4,8 +4,8 @@ import multiprocessing
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
@@ -65,15 +65,15 @@ def _interrupts_held() -> Iterator[None]:
 def _work(pipe: Connection) -> None:
     """Until the other end is closed, or SIGTERM: an orderly exit, for killed processes leave semaphores behind."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    while True:
-        try:
-            function, arguments = pipe.recv()
-        except EOFError:
-            return
-        result, failure = None, None
-        try:
-            result = function(*arguments)
-        except Exception as error:
-            error.add_note(traceback.format_exc())  # of this process, for a bug: the error is raised in the other one
-            failure = error
-        pipe.send((result, failure))
+    with suppress(EOFError, OSError):
+        while True:
+            pipe.send(_outcome(*pipe.recv()))
+
+
+def _outcome(function: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Any, Exception | None]:
+    """What the function gives, or else raises."""
+    try:
+        return function(*arguments), None
+    except Exception as error:
+        error.add_note(traceback.format_exc())  # of this process, for a bug: the error is raised in the other one
+        return None, error

@@ -36,7 +36,7 @@ class BudgetOptions(Options):
     @model_validator(mode="after")
     def _has_one_target(self) -> "BudgetOptions":
         if (self.target_macs is None) == (self.target_latency is None):
-            raise ValueError("give target_macs or target_latency, one of them")
+            raise ValueError("give `target_macs` or `target_latency`, one of them")
         return self
 
 

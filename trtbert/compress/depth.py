@@ -38,7 +38,7 @@ class DepthOptions(Options):
     @model_validator(mode="after")
     def _fits_together(self) -> "DepthOptions":
         if (self.strategy == "list") != bool(self.layers) or (self.strategy == "list") == (self.num_layers is not None):
-            raise ValueError("give num_layers, or with strategy list the layers themselves")
+            raise ValueError("give `num_layers`, or with `strategy` list the `layers` themselves")
         return self
 
 

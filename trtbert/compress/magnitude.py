@@ -35,9 +35,9 @@ class MagnitudeOptions(Options):
     @model_validator(mode="after")
     def _fits_together(self) -> "MagnitudeOptions":
         if (self.pattern == "2:4") == (self.sparsity is not None):
-            raise ValueError("give sparsity, or pattern 2:4, which is always half of the weights")
+            raise ValueError("give `sparsity`, or `pattern` 2:4, which is always half of the weights")
         if self.pattern == "2:4" and self.embeddings:
-            raise ValueError("pattern 2:4 is for matrix products, and embeddings are looked up; leave embeddings out")
+            raise ValueError("`pattern` 2:4 is for matrix products, and embeddings are looked up; leave `embeddings` out")
         return self
 
 

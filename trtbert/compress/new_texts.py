@@ -24,7 +24,7 @@ class AugmentOptions(Options):
     @model_validator(mode="after")
     def _has_use_for_the_model(self) -> "AugmentOptions":
         if self.augment_model is not None and not self.augment:
-            raise ValueError("augment_model guesses words for augment: give augment, how often each text is changed, or leave it out")
+            raise ValueError("`augment_model` guesses words for `augment`: give `augment`, how often each text is changed, or leave it out")
         return self
 
 

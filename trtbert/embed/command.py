@@ -8,10 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trtbert.config import config_from_mapping
 from trtbert.embed.config import EmbedConfig
 from trtbert.errors import MissingRuntimeError
-from trtbert.flags import add_flags, given
+from trtbert.flags import add_flags, config_from_flags
 
 
 def add_embed(commands: Any) -> argparse.ArgumentParser:
@@ -33,7 +32,7 @@ def add_embed(commands: Any) -> argparse.ArgumentParser:
 
 def run_embed(parsed: argparse.Namespace, on_progress: Callable[[str, int, int | None], None]) -> list[str]:
     """The lines to print."""
-    config = config_from_mapping(given(parsed, EmbedConfig), EmbedConfig)
+    config = config_from_flags(parsed, EmbedConfig)
     for name in ("pyarrow", "ray"):  # Looked for, not imported: Ray reads the environment that is yet to be set.
         if importlib.util.find_spec(name) is None:
             raise MissingRuntimeError(f"This command needs {name!r}, which is not installed: pip install 'trtbert[ray]'")

@@ -38,5 +38,5 @@ class EmbedConfig(BaseModel):
     @classmethod
     def _is_near(cls, address: str | None) -> str | None:
         if address is not None and "://" in address:
-            raise ValueError("a URL runs this program elsewhere than the files are; run it on a machine of the cluster, with address auto")
+            raise ValueError("a URL runs this program elsewhere than the files are; run it on a machine of the cluster: `address` auto")
         return address

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from trtbert.config import config_from_mapping
+from trtbert.config import Place, config_from_mapping
+from trtbert.flags import flag_of
 
 _PREFIX = "TRTBERT_SERVE_"
 
@@ -56,11 +57,11 @@ class ServeConfig(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self) -> "ServeConfig":
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key belong together; give both for https, or none")
+            raise ValueError("`tls_cert` and `tls_key` belong together; give both for https, or none")
         if self.tls_client_ca is not None and self.tls_cert is None:
-            raise ValueError("tls_client_ca needs https; add tls_cert and tls_key")
+            raise ValueError("`tls_client_ca` needs https; add `tls_cert` and `tls_key`")
         if self.max_tokens > self.queue_tokens:
-            raise ValueError(f"queue_tokens {self.queue_tokens} would never take a request of max_tokens {self.max_tokens}; raise it")
+            raise ValueError(f"`queue_tokens` {self.queue_tokens} would never take a request of `max_tokens` {self.max_tokens}; raise it")
         return self
 
 
@@ -69,6 +70,15 @@ NO_FLAGS = frozenset({"api_keys"})
 
 
 def read_config(flags: Mapping[str, Any], environment: Mapping[str, str]) -> ServeConfig:
-    """`flags` win over the environment; ConfigError lists every wrong value."""
-    variables = {name: environment.get(_PREFIX + name.upper(), "") for name in ServeConfig.model_fields}
-    return config_from_mapping({name: value for name, value in variables.items() if value} | dict(flags), ServeConfig)
+    """`flags` win over the environment; ConfigError lists every wrong value by its variable or flag."""
+    variables = {name: environment.get(_variable(name), "") for name in ServeConfig.model_fields}
+    variables = {name: value for name, value in variables.items() if value and name not in flags}
+
+    def shown(place: Place) -> str:
+        return _variable(str(place[0])) if place[0] in variables else flag_of(place)
+
+    return config_from_mapping({**variables, **flags}, ServeConfig, name="The configuration of the server", shown=shown)
+
+
+def _variable(field: str) -> str:
+    return _PREFIX + field.upper()
