@@ -24,6 +24,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 @pytest.fixture(scope="module")
+def exported_once() -> Iterator[None]:
+    """Of each checkpoint that the module compiles, whatever for; not where the export is what is tested."""
+    from tests.exports import exported_once
+
+    with exported_once():
+        yield
+
+
+@pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
     """A real Chromium; what takes it is marked with tests.browser.NEEDS_CHROMIUM."""
     from tests.browser import launched

@@ -43,8 +43,8 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(block: Block) -> Iterator[Command]:
-    """The lines of a shell block. Where one begins with "$ ", the others are what is printed."""
-    lines = block.text.splitlines()
+    """The lines of a shell block. Where one begins with "$ ", the others are what is printed; one that ends with "\\" goes on."""
+    lines = block.text.replace("\\\n", " ").splitlines()
     is_session = any(line.startswith("$ ") for line in lines)
     starts = [index for index, line in enumerate(lines) if line.startswith("$ ") or (not is_session and line.strip())]
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):

@@ -1,77 +1,87 @@
 """The pages are run as they stand: every command in its order, with the exit code and the output that the page shows.
 
-A page runs in a folder that holds what a reader would have, and what earlier pages made of it.
+A page runs in a folder that holds what a reader would have, and what earlier pages made of it (`tests.reader`).
 """
 
-import contextlib
-import io
+import json
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import onnx
-import onnx.helper
-import onnx.numpy_helper
 import pytest
 
+from tests.benchmark.here import no_processes
 from tests.docs import DOCS, ROOT, Command, blocks, commands
-from tests.models import LABELS, make_checkpoint
-from tests.predictor.packages import make_task_package
-from tests.sources import make_source
-from tests.tiny_tokenizers import SENTENCES
+from tests.reader import make_world, run_command
+from tests.serve.server import serving
 from trtbert import cli
+from trtbert.benchmark import contender
+from trtbert.benchmark import run as benchmarks
+from trtbert.benchmark.config import BenchmarkConfig
+from trtbert.builders import speed
+from trtbert.embed import run as embeddings
+from trtbert.embed.shards import Shard
+from trtbert.embed.worker import Done, Work, Worker
 
-PARSED = {"benchmark", "bad-inputs", "compress", "cpp", "docker", "embed", "int8", "report", "security", "serve", "triton"}
-"""Pages, and the folder of the methods, with commands on MODEL, PKG or a server, which tests of their subjects run;
-tests/test_docs.py parses them. Those of the kernels are written by commands of their own."""
-RUN = [page for page in sorted(DOCS.rglob("*.md")) if not {page.stem, page.parent.name} & PARSED and not page.stem.startswith("kernel")]
+PARSED = {"bad-inputs", "docker", "int8", "security", "triton"}
+"""Pages with commands on MODEL, PKG or a server, which tests of their subjects run; tests/test_docs.py parses them. Those of the kernels
+are written by commands of their own."""
+RUN = [page for page in sorted(DOCS.rglob("*.md")) if page.stem not in PARSED and not page.stem.startswith("kernel")]
+RECIPE = "small.toml"
+"""What a page calls its TOML."""
 NOT_RUN = {
+    "build": r"cpp/scripts/install-dependencies$|cmake |export LD_LIBRARY_PATH=",
+    "cluster": r"trtbert embed .* --address |TRTBERT_SERVE_THREADS=2 serve run ",
     "gpu": r"trtbert (build|verify) |make test-gpu$|plugins/scripts/|cmake |pip install .*tensorrt",
     "install": r"(python3 -m venv|pip install|cp -r) ",
+    "search": r"trtbert compress .* --search ",
     "server": r"trtbert serve |curl ",
     "tests": r"python -m pytest -n0 ",
 }
-"""Why a block is not run, and what alone may stand in it then."""
-MADE = (
-    "trtbert compile my-model/ -o my-package --dump graphs",
-    "trtbert compile my-model/ -o int8 --precision int8 --runtime onnxruntime --calibration-data texts.txt",
-)
+"""Why a block is not run, and what alone of a shell may stand in it then. tests/cpp builds, tests/embed makes clusters, and
+tests/test_search.py searches; what a page asks a server is asked below."""
 _OUTPUTS = ("-o", "--output", "--dump", "--report", "--json")
 _NUMBER = re.compile(r"\d+(\.\d+)?(e[-+]?\d+)?")
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a reader has: models, an ONNX file and its tokenizer, texts, labelled examples, packages of earlier pages."""
+def world(exported_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    make_checkpoint(folder / "my-model", "bert", task="text-classification")
-    make_checkpoint(folder / "encoder", "bert")
-    (folder / "unknown").mkdir()
-    (folder / "unknown/config.json").write_text('{"model_type": "nystromformer", "architectures": ["NystromformerModel"]}')
-    file, _ = make_source(folder)
-    shutil.copyfile(file, folder / "model.onnx")
-    _with_odd_summand(folder / "model.onnx", folder / "odd.onnx")
-    words = [word for sentence in SENTENCES for word in sentence.split()]
-    texts = [" ".join(words[index : index + 3 + index % 12]) for index in range(100)]
-    (folder / "texts.txt").write_text("\n".join(texts))
-    labels = LABELS["text-classification"]
-    rows = [f'"{text}",{labels[index % len(labels)]}\n'.replace('""', '"') for index, text in enumerate(texts)]
-    (folder / "test.csv").write_text("text,label\n" + "".join(rows))
-    make_task_package(folder, "sentence-similarity", "my-embedder")
-    make_task_package(folder, "text-classification", "my-classifier")
-    with contextlib.chdir(folder):
-        for command in MADE:
-            assert _run(shlex.split(command))[0] == 0
+    make_world(folder)
     return folder
 
 
+@pytest.fixture
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Contenders and the workers of Ray are called in this process and times are taken for a moment, if at all: other tests start them."""
+    benchmark = benchmarks.benchmark
+
+    def benchmark_briefly(packages: Sequence[Any], config: BenchmarkConfig | None = None, **options: Any) -> dict[str, Any]:
+        chosen = config or BenchmarkConfig()
+        return benchmark(packages, chosen.model_copy(update={"seconds": 0.05, "threads": chosen.threads or (1,)}), **options)
+
+    def compute(shards: Sequence[Shard], work: Work, num_workers: int, *, has_gpu: bool) -> Iterator[Done]:
+        return map(Worker(work).run, shards)
+
+    monkeypatch.setattr(benchmarks, "benchmark", benchmark_briefly)
+    monkeypatch.setattr(speed, "fastest", lambda engines, *_: speed.Speed(name=next(iter(engines)), milliseconds={}))
+    monkeypatch.setattr(contender, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(embeddings, "connected", lambda config: nullcontext())
+    monkeypatch.setattr(embeddings, "count_workers", lambda config, **_: config.workers or 1)
+    monkeypatch.setattr(embeddings, "compute", compute)
+    with no_processes():
+        yield
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("_quick")
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(DOCS)))
 def test_a_page_runs(page: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(shutil.copytree(world, tmp_path / "world"))
@@ -83,24 +93,49 @@ def test_a_page_runs(page: Path, world: Path, tmp_path: Path, monkeypatch: pytes
     for block in run:
         if block.language == "python":
             exec(compile(block.text, str(page), "exec"), namespace)
+        elif block.language == "toml":
+            with Path(RECIPE).open("a") as recipe:
+                recipe.write(block.text)
         else:
             for command in commands(block):
                 _check(command)
 
 
+@pytest.mark.slow
+def test_a_server_answers_what_the_page_asks(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(world)
+    marked = [block for block in blocks(DOCS / "serve.md") if block.reason == "server"]
+    start, *requests = [shlex.split(command.text) for block in marked if not block.language for command in commands(block)]
+    asked, programs = cli._parse(start[1:]), [block.text for block in marked if block.language]
+    assert len(requests) == 4 and len(programs) == 2
+    with serving(*map(Path, asked.packages), workers=asked.workers) as server:
+        address = f"127.0.0.1:{server.port}"
+        for request in requests:
+            command = [part.replace("localhost:8000", address) for part in request]
+            done = subprocess.run([*command, "--fail-with-body", "--no-progress-meter"], capture_output=True, text=True, check=False)
+            assert done.returncode == 0 and json.loads(done.stdout), done.stdout + done.stderr
+        for program in programs:
+            namespace: dict[str, Any] = {}
+            exec(program.replace("localhost:8000", address), namespace)
+            namespace["client"].close()
+
+
 def test_pages_are_run() -> None:
-    assert len(RUN) > 15
-    assert {block.language for page in RUN for block in blocks(page)} == {"", "python"}
+    assert len(RUN) > 30
+    shown = [block for page in RUN for block in blocks(page)]
+    assert {block.language for block in shown} == {"", "python", "toml", "c", "cpp"}
+    assert {block.reason for block in shown if block.language in ("c", "cpp")} == {"build"}
+    assert {block.reason for block in shown if block.reason is not None} == NOT_RUN.keys()
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(DOCS)))
 def test_every_fence_is_a_block(page: Path) -> None:
     assert page.read_text().count("```") == 2 * len(blocks(page))
-    assert page.read_text().count("<!--") == sum(block.reason is not None for block in blocks(page))
+    assert page.read_text().count("<!-- not run") == sum(block.reason is not None for block in blocks(page))
 
 
 def _left_out() -> list[tuple[str, str]]:
-    marked = [(block.reason, block) for page in RUN for block in blocks(page) if block.reason is not None]
+    marked = [(block.reason, block) for page in RUN for block in blocks(page) if block.reason is not None and not block.language]
     return [(reason, command.text) for reason, block in marked for command in commands(block)]
 
 
@@ -112,6 +147,15 @@ def test_what_is_not_run_needs_what_the_page_says(reason: str, command: str) -> 
 def test_the_tests_that_pages_name_exist() -> None:
     files = [part for reason, command in _left_out() if reason == "tests" for part in command.split() if part.endswith(".py")]
     assert len(files) > 5 and [file for file in files if not (ROOT / file).is_file()] == []
+
+
+def test_presets_and_options_of_a_build_are_there() -> None:
+    page, files = (DOCS / "cpp.md").read_text(), [ROOT / "CMakeLists.txt", ROOT / "cpp/CMakeLists.txt"]
+    presets = {preset["name"] for preset in json.loads((ROOT / "CMakePresets.json").read_text())["buildPresets"]}
+    options = {option for file in files for option in re.findall(r"option\((\w+)", file.read_text())}
+    assert set(re.findall(r"--preset (\w+)", page)) == {"cpp"} <= presets
+    named = set(re.findall(r"-D(TRTBERT_\w+)=", page))
+    assert len(named) > 2 and named <= options
 
 
 def _checks() -> list[str]:
@@ -149,14 +193,11 @@ def _check(command: Command) -> None:
 
 def _run(command: Sequence[str]) -> tuple[int, str]:
     """The exit code, and what is printed on both streams."""
-    if command[0] != "trtbert":
-        program = Path(sys.executable).with_name(command[0])
-        done = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False)
-        return done.returncode, done.stdout + done.stderr
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        code = cli.main(command[1:])
-    return code, printed.getvalue()
+    if command[0] == "trtbert":
+        return run_command(command[1:])
+    program = Path(sys.executable).with_name(command[0])
+    done = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
 
 
 def _written(command: str) -> list[str]:
@@ -173,15 +214,3 @@ def _remove(path: Path) -> None:
 
 def _without_numbers(line: str) -> str:
     return " ".join(_NUMBER.sub("#", line).split())
-
-
-def _with_odd_summand(source: Path, output: Path) -> None:
-    """The file with a number for each head added to the scores of its last layer: neither mask nor position bias."""
-    model = onnx.load(source)
-    softmax = [node for node in model.graph.node if node.op_type == "Softmax"][-1]
-    heads = onnx.numpy_helper.from_array(np.arange(1, 3, dtype=np.float32).reshape(1, -1, 1, 1), "odd_summand")
-    model.graph.initializer.append(heads)
-    summed = onnx.helper.make_node("Add", [softmax.input[0], "odd_summand"], ["odd_scores"], name="odd_sum")
-    model.graph.node.insert(list(model.graph.node).index(softmax), summed)
-    softmax.input[0] = "odd_scores"
-    onnx.save(model, output)

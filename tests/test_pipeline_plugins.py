@@ -21,7 +21,10 @@ from trtbert.ops import DOMAIN
 from trtbert.package import Manifest, Packing, PluginLibrary, open_package
 from trtbert.runtime import plugins
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="tensorrt is installed, so an engine may be built")
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="tensorrt is installed, so an engine may be built"),
+    pytest.mark.usefixtures("exported_once"),
+]
 Output = pytest.CaptureFixture[str]
 COUNTS = {"FusedEmbedLayerNorm": 1, "FusedQkvAttention": 2, "FusedSkipLayerNorm": 4, "FusedBiasGelu": 2}
 

@@ -23,6 +23,8 @@ from trtbert.package import Package, Quantization
 from trtbert.pipeline import verify_package
 from trtbert.tasks import TASKS, Task
 
+pytestmark = pytest.mark.usefixtures("exported_once")
+
 Array = npt.NDArray[Any]
 Output = pytest.CaptureFixture[str]
 PARTS = ["layer 0 LSTM", "layer 1 LSTM", "word embedding"]

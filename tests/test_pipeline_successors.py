@@ -14,16 +14,19 @@ import pytest
 from tests.compress.models import tiny
 from tests.export.running import assert_graph_equals_reference
 from tests.numerics import assert_close
+from trtbert import export
 from trtbert.checkpoint.quiet import quiet
 from trtbert.checkpoint.read import write_checkpoint
 from trtbert.compress.attention import banded_model, grouped_model
 from trtbert.config import CompileConfig
 from trtbert.errors import MissingRuntimeError
-from trtbert.export import Source, load_source
+from trtbert.export import Source
 from trtbert.package import open_package
 from trtbert.pipeline import compile
 from trtbert.precision import convert
 from trtbert.rewrite import rewrite
+
+pytestmark = pytest.mark.usefixtures("exported_once")
 
 WINDOW = 10
 """Longer than the texts of the rewrite's probe, and than the exporter's usual example: both are of one block then."""
@@ -44,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
             with quiet():
                 write_checkpoint(checkpoint.with_model(function(checkpoint.model, checkpoint.task, value)), root / "model")
             (root / "out").mkdir()
-            folders[kind] = root / "model", load_source(root / "model", CompileConfig(), root / "out")
+            folders[kind] = root / "model", export.load_source(root / "model", CompileConfig(), root / "out")
         return folders[kind]
 
     return make

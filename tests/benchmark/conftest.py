@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.exports import exported_once
 from tests.models import make_checkpoint
 from tests.sources import make_source
 from trtbert.cli import main
@@ -29,7 +30,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     model, tokenizer = make_source(folder)
     made = Packages(checkpoint, folder / "floats", folder / "int8", folder / "foreign")
     common = ["--runtime", "onnxruntime", "-o"]
-    assert main(["compile", str(checkpoint), *common, str(made.floats)]) == 0
-    assert main(["compile", str(checkpoint), "--precision", "int8", *common, str(made.int8)]) == 0
+    with exported_once():
+        assert main(["compile", str(checkpoint), *common, str(made.floats)]) == 0
+        assert main(["compile", str(checkpoint), "--precision", "int8", *common, str(made.int8)]) == 0
     assert main(["compile", str(model), "--tokenizer", str(tokenizer), *common, str(made.foreign)]) == 0
     return made

@@ -24,7 +24,7 @@ from trtbert.errors import MissingRuntimeError
 from trtbert.ops import FUSED_QKV_ATTENTION
 from trtbert.pipeline import compile
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("exported_once")]
 
 TEXTS = (
     "How do I reset the PIN of my card?",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import trtbert
+from tests.benchmark.here import no_processes
 from tests.sources import make_source
 from trtbert.benchmark.config import BenchmarkConfig
 from trtbert.cli import main
@@ -97,7 +98,7 @@ def hostile(packages: Packages, tmp_path_factory: pytest.TempPathFactory) -> Rep
 @pytest.fixture(scope="session")
 def measured(packages: Packages, tmp_path_factory: pytest.TempPathFactory) -> Report:
     """Of two packages, beside the model that both were compiled from; quick, so that the times mean nothing."""
-    with pytest.MonkeyPatch.context() as patch:
+    with no_processes(), pytest.MonkeyPatch.context() as patch:
         quick = partial(BenchmarkConfig, seconds=0.05, batch_sizes=(1, 2), lengths=(8,), threads=(1,))
         patch.setattr(command, "BenchmarkConfig", quick)
         return report(tmp_path_factory.mktemp("measured"), packages.floats, packages.int8, measured=True)
