@@ -3,18 +3,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-gpu lint docs clean
+.PHONY: demo test test-gpu lint docs figures clean
 
 demo: .venv/installed
 	$(BIN)/python benchmarks/demo.py
 
-# The tests of the plugins look at what compilers make of them, those of pages open a browser, those of cpp/ build it; without these some
-# skip, and say so.
+# The tests of the plugins look at what compilers make of them, those of pages open a browser, those of cpp/ build it,
+# those of the completion ask zsh and fish; without these some skip, and say so.
 test: .venv/installed
 	-plugins/scripts/install-sm70-toolchain build/sm70-toolchain
 	-plugins/scripts/fetch-sass-tools build/sass-tools
 	-cpp/scripts/install-dependencies
 	-tests/scripts/install-browser
+	-tests/scripts/install-shells
 	$(BIN)/python -m pytest
 
 # What no machine without a GPU can show: plugins/README.md says what it needs.
@@ -37,6 +38,10 @@ lint: .venv/linters
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: .venv/docs
 	$(BIN)/mkdocs build --strict
+
+# Measures what docs/measured.md, docs/benchmark.md and docs/compress show, on a quiet machine: hours. DATA= names the folder of data sets.
+figures: .venv/installed
+	$(BIN)/python benchmarks/figures.py $(if $(DATA),--data "$(DATA)")
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "trtbert needs Python 3.11 or later: make PYTHON=python3.11")'

@@ -1,25 +1,22 @@
 """Measure what INT8 costs: nearest class centroids of labelled texts, and cosines of the embeddings, FP32 beside INT8."""
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+from centroids import accuracy_by_centroids
 from contenders import Array, cosines
 from models import TITLES, get_model
-from packages import Calibration, compile_int8
-from processes import trtbert_command
+from packages import Calibration, compile_fp32, compile_int8
 from rich.console import Console
 from rich.table import Table
-from tables import make_console, print_machine, print_verdict
+from tables import TARGET_MISSED, make_console, print_machine, print_verdict, progress
 
 import trtbert
 from trtbert.data import Example, read_examples
-from trtbert.metrics import accuracy
 from trtbert.tasks import Task
 
 TASK: Task = "sentence-similarity"
@@ -65,22 +62,21 @@ def main() -> int:
     train, test = (read_examples(path, TASK) for path in (arguments.train, arguments.test))
     console.print(f"Centroids of {len(train)} texts of {arguments.train}, {len(test)} texts of {arguments.test} put to the nearest")
     with tempfile.TemporaryDirectory() as folder:
-        packages = compile_all(console, Path(folder), arguments)
+        packages = compile_all(Path(folder), arguments)
         results = {name: evaluate(package, train, test) for name, package in packages.items()}
     calibrated = Calibration(texts=arguments.texts, size=arguments.num_texts)
     console.print(accuracy_table(f"{TITLES[arguments.model]} on {arguments.runtime}", f"calibrated on {calibrated}", results))
-    return 0 if all(print_verdicts(console, results)) else 1
+    return 0 if all(print_verdicts(console, results)) else TARGET_MISSED
 
 
-def compile_all(console: Console, folder: Path, arguments: argparse.Namespace) -> dict[str, Path]:
+def compile_all(folder: Path, arguments: argparse.Namespace) -> dict[str, Path]:
     """The package in FP32, and in INT8 by each way."""
     model, runtime = get_model(arguments.model, folder / "model"), arguments.runtime
     packages = {FP32: folder / "fp32"}
-    console.print(f"Compiling: {FP32}")
-    command = trtbert_command("compile", model, "-o", packages[FP32], "--task", TASK, "--runtime", runtime)
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    progress(f"Compiling: {FP32}")
+    compile_fp32(model, packages[FP32], task=TASK, runtime=runtime)
     for number, (name, way) in enumerate(WAYS.items()):
-        console.print(f"Compiling: {name}")
+        progress(f"Compiling: {name}")
         calibration = Calibration(texts=arguments.texts, size=arguments.num_texts, method=way.method, has_smoothing=way.has_smoothing)
         packages[name] = compile_int8(model, folder / f"int8-{number}", calibration, task=TASK, runtime=runtime)
     return packages
@@ -89,19 +85,10 @@ def compile_all(console: Console, folder: Path, arguments: argparse.Namespace) -
 def evaluate(package: Path, train: Sequence[Example], test: Sequence[Example]) -> Result:
     predictor = trtbert.load(package)
     train_ND, test_ND = (predictor.encode([str(example.text) for example in examples]) for examples in (train, test))
-    classes, centroids_CD = centroids(train_ND, [example.label for example in train])
-    nearest = [classes[index] for index in (test_ND @ centroids_CD.T).argmax(1)]
     facts = predictor.manifest.quantization
     calibrated = "" if facts is None else facts.method + " and SmoothQuant" * facts.is_smoothed
-    return Result(accuracy=accuracy([example.label for example in test], nearest), test_ND=test_ND, calibrated=calibrated)
-
-
-def centroids(vectors_ND: Array, labels: Sequence[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], Array]:
-    """The classes, and of each the mean of its vectors, of length 1."""
-    classes = sorted(set(labels))
-    class_N = np.array([classes.index(label) for label in labels])
-    means_CD = np.stack([vectors_ND[class_N == index].mean(0) for index in range(len(classes))])
-    return classes, means_CD / np.linalg.norm(means_CD, axis=1, keepdims=True)
+    labels = ([example.label for example in examples] for examples in (train, test))
+    return Result(accuracy=accuracy_by_centroids(train_ND, test_ND, *labels), test_ND=test_ND, calibrated=calibrated)
 
 
 def accuracy_table(title: str, caption: str, results: Mapping[str, Result]) -> Table:

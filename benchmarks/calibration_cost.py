@@ -12,7 +12,7 @@ from models import TITLES, get_model
 from peers import NUM_BINS
 from processes import Cost, median_cost, run_in_turn, script_command, trtbert_command
 from rich.console import Console
-from tables import cost_table, make_console, print_machine, print_verdict
+from tables import TARGET_MISSED, cost_table, make_console, print_machine, print_verdict
 from texts import calibration_feeds, read_singles, with_halves, write_texts
 
 MAX_GROWTH = 1.10
@@ -33,7 +33,7 @@ def main() -> int:
         costs = run_in_turn(commands, arguments.runs)
     what = f"texts of {arguments.texts or 'trtbert'}, the few of the same lengths as the many"
     console.print(cost_table(f"{TITLES[arguments.model]}: entropy calibration, from the graph to the thresholds", costs, what))
-    return 0 if all(print_verdicts(console, {name: median_cost(runs) for name, runs in costs.items()}, few, many)) else 1
+    return 0 if all(print_verdicts(console, {name: median_cost(runs) for name, runs in costs.items()}, few, many)) else TARGET_MISSED
 
 
 def prepare(folder: Path, name: str, texts: Sequence[str], few: int) -> dict[str, list[str]]:

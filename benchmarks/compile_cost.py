@@ -8,18 +8,21 @@ import tempfile
 import venv
 from pathlib import Path
 
-from models import TITLES, find_minilm, write_bert_base
+from models import TITLES, find_minilm, write_bert, write_bert_base
 from processes import Cost, cold_start, median_cost, run_in_turn, script_command, torch_cold_start, trtbert_command
 from rich.console import Console
-from tables import cost_table, folder_bytes, make_console, print_machine, print_verdict
+from rich.table import Table
+from tables import TARGET_MISSED, cost_table, folder_bytes, make_console, print_machine, print_verdict
 
 MINILM_SECONDS, BASE_SECONDS, BASE_GB, COLD_SECONDS, INSTALL_MB = 20, 45, 3, 1.5, 300
+SIZES = ((6, 384), (12, 384), (12, 768), (24, 1024))
+"""Layers and width: the first has MiniLM's size, the third is BERT-base's, the last BERT-large's."""
 EXPORT, COMPILE = "bare torch.onnx export (dynamo)", "trtbert compile"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, epilog="example: python benchmarks/compile_cost.py --runs 3 --install")
-    parser.add_argument("--model", choices=("real", "base", "both"), default="both", help="MiniLM, BERT-base size, or both (the default)")
+    parser.add_argument("--model", choices=("real", "base", "sizes", "all"), default="all", help="MiniLM, BERT-base size, growth by size")
     parser.add_argument("--runs", type=int, default=1, metavar="N", help="of each command, interleaved; default: %(default)s")
     parser.add_argument("--install", action="store_true", help="also measure `pip install .` in a fresh environment: about a minute")
     arguments = parser.parse_args()
@@ -28,14 +31,16 @@ def main() -> int:
     verdicts: list[bool] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if arguments.model != "base":
+        if arguments.model in ("real", "all"):
             verdicts += measure_minilm(console, folder, arguments.runs)
-        if arguments.model != "real":
+        if arguments.model in ("base", "all"):
             verdicts += measure_base(console, folder, arguments.runs)
+        if arguments.model in ("sizes", "all"):
+            console.print(growth_table(folder, arguments.runs))
         if arguments.install:
             size = installed_bytes(folder / "venv", Path(__file__).parent.parent) / 1e6
             verdicts.append(print_verdict(console, "plain install", size, INSTALL_MB, "MB"))
-    return 0 if all(verdicts) else 1
+    return 0 if all(verdicts) else TARGET_MISSED
 
 
 def measure_minilm(console: Console, folder: Path, runs: int) -> list[bool]:
@@ -57,6 +62,22 @@ def measure_base(console: Console, folder: Path, runs: int) -> list[bool]:
         print_verdict(console, "compile BERT-base size", cost.seconds, BASE_SECONDS, "s"),
         print_verdict(console, "its peak memory", cost.peak_bytes / 1e9, BASE_GB, "GB"),
     ]
+
+
+def growth_table(folder: Path, runs: int) -> Table:
+    """The cost of compiling BERTs of random weights, by their size."""
+    caption = f"random weights, FP32, CPU target; median seconds and largest memory of {runs} run(s)"
+    table = Table(title="trtbert compile, by the size of the model", caption=caption)
+    for heading in ("layers x width", "weights, MB", "seconds", "CPU seconds", "peak GB", "peak by weights"):
+        table.add_column(heading, justify="right")
+    for num_layers, width in SIZES:
+        model = write_bert(folder / f"model-{num_layers}-{width}", num_layers=num_layers, hidden_size=width)
+        command = trtbert_command("compile", model, "-o", folder / "growing", "--force")
+        cost = median_cost(run_in_turn({COMPILE: command}, runs)[COMPILE])
+        size = (model / "model.safetensors").stat().st_size
+        numbers = (f"{size / 1e6:.0f}", f"{cost.seconds:.1f}", f"{cost.cpu_seconds:.1f}", f"{cost.peak_bytes / 1e9:.2f}")
+        table.add_row(f"{num_layers} x {width}", *numbers, f"{cost.peak_bytes / size:.1f}")
+    return table
 
 
 def measure_costs(console: Console, title: str, model: Path, package: Path, runs: int) -> Cost:

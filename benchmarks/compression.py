@@ -3,7 +3,6 @@
 import argparse
 import csv
 import json
-import re
 import shutil
 import sys
 import tomllib
@@ -14,7 +13,8 @@ from pathlib import Path
 from contenders import THREADS, Contender, Shape, Timing, race
 from models import find_minilm
 from processes import run_measured, trtbert_command
-from tables import make_console, print_machine
+from rich.text import Text
+from tables import make_console, markdown, print_machine
 
 from trtbert.data import read_examples
 from trtbert.evaluation import evaluate, metric_for
@@ -80,14 +80,13 @@ class Row:
 
 
 def main() -> int:
-    example = "python benchmarks/compression.py banking77 DIR --work work --docs docs/compress"
+    example = "python benchmarks/compression.py banking77 DIR --work work"
     parser = argparse.ArgumentParser(description=__doc__, epilog=f"example: {example}")
     parser.add_argument("dataset", choices=DATASETS)
     parser.add_argument("data", type=Path, help="folder of the data set")
     parser.add_argument("--work", type=Path, required=True, help="folder of the models; what is there already is not made again")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="recipes; default: all of the data set")
     parser.add_argument("--rounds", type=int, default=6, metavar="N", help="of the timing; default: %(default)s")
-    parser.add_argument("--docs", type=Path, metavar="DIR", help="write the rows into the pages that have a place for them")
     arguments = parser.parse_args()
     console, dataset = make_console(), DATASETS[arguments.dataset]
     print_machine(console)
@@ -95,9 +94,8 @@ def main() -> int:
     files = prepare(dataset, arguments.data, arguments.work)
     rows = list(measure_all(dataset, files, arguments.work, arguments.only))
     timings = time_all(rows, arguments.work, arguments.rounds)
-    print("\n".join(table(rows, timings)))
-    if arguments.docs is not None:
-        write_docs(arguments.docs, arguments.dataset, rows, timings)
+    console.print(caption(timings))
+    console.print(Text(table(rows, timings)))
     return 0
 
 
@@ -185,33 +183,19 @@ def time_all(rows: Sequence[Row], work: Path, rounds: int) -> dict[Shape, dict[s
     return race(contenders, SHAPES, rounds=rounds, seconds=600)
 
 
-def table(rows: Sequence[Row], timings: Mapping[Shape, Mapping[str, Timing]]) -> Iterator[str]:
+def caption(timings: Mapping[Shape, Mapping[str, Timing]]) -> str:
+    num_runs = " and ".join(f"{timings[shape][TEACHER].num_runs} runs" for shape in SHAPES)
+    shapes = " and ".join(f"{batch} x {tokens} tokens" for batch, tokens in SHAPES)
+    return f"{THREADS} threads; median (p10-p90) in ms of {shapes}, {num_runs}, interleaved."
+
+
+def table(rows: Sequence[Row], timings: Mapping[Shape, Mapping[str, Timing]]) -> str:
     teacher = rows[0]
-    yield f"{THREADS} threads; median (p10-p90) in ms of {' and '.join(f'{batch} x {tokens} tokens' for batch, tokens in SHAPES)}."
-    yield ""
     headings = ["recipe", teacher.metric, "lost", "parameters", "MACs", "predicted"]
     for batch, tokens in SHAPES:
         headings += [f"{batch} x {tokens}, ms", "speed-up", "of PyTorch"]
     headings += ["CPU minutes", "flag"]
-    yield f"| {' | '.join(headings)} |"
-    yield f"|{'---|' * len(headings)}"
-    for row in rows:
-        yield f"| {' | '.join(cells(row, teacher, timings))} |"
-
-
-def write_docs(folder: Path, dataset: str, rows: Sequence[Row], timings: Mapping[Shape, Mapping[str, Timing]]) -> None:
-    """Fill each `<!-- measured on DATASET: RECIPE ... -->` of the pages with the rows named, or with all where none is; say which lack."""
-
-    def fill(found: re.Match[str]) -> str:
-        names = found["names"].split() or [row.name for row in rows[1:]]
-        chosen = [row for row in rows[1:] if row.name in names]
-        missing = sorted(set(names) - {row.name for row in chosen})
-        note = [f"Not measured yet on {dataset}: {', '.join(f'`{name}`' for name in missing)}.", ""] if missing else []
-        return "\n".join([found["head"], "", *([*table([rows[0], *chosen], timings), ""] if chosen else []), *note, "<!-- end -->"])
-
-    places = re.compile(rf"(?P<head><!-- measured on {dataset}:(?P<names>[^>]*)-->).*?<!-- end -->", re.DOTALL)
-    for page in sorted(folder.glob("*.md")):
-        page.write_text(places.sub(fill, page.read_text(encoding="utf-8")), encoding="utf-8")
+    return markdown(headings, (cells(row, teacher, timings) for row in rows))
 
 
 def cells(row: Row, teacher: Row, timings: Mapping[Shape, Mapping[str, Timing]]) -> Iterator[str]:

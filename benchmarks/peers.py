@@ -1,11 +1,14 @@
-"""Quantise, or only calibrate, an .onnx file as ONNX Runtime and NNCF do it: what other scripts compare trtbert with.
+"""Export, optimise, quantise, or only calibrate an encoder as ONNX Runtime, Optimum and NNCF do it: what trtbert is compared with.
 
-Each is run by a process of its own; `nncf` by the interpreter of another environment, which imports nothing of trtbert's.
+Each is run by a process of its own; `optimum` and `nncf` by the interpreter of another environment, which imports nothing of trtbert's.
 """
 
 import argparse
+import json
 import logging
 import os
+import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,28 +23,52 @@ NUM_BINS, NUM_QUANTIZED_BINS = 2048, 128
 """Of ONNX Runtime's entropy calibration: with its default of 128 bins there is one candidate, and it never clips."""
 _NNCF_QUIET = "NNCF_CI"
 """A variable of the environment that turns NNCF's telemetry off."""
+_OPTIMUM_LEVEL = "O2"
+"""The highest of Optimum's that changes no answers: O3 puts another function in the place of GELU."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, epilog="example: python benchmarks/peers.py static my.onnx feeds.npz int8.onnx")
     parser.add_argument("way", choices=WAYS)
-    parser.add_argument("model", type=Path, help=".onnx file of an encoder in FP32")
-    parser.add_argument("feeds", type=Path, help=".npz file that feeds.py wrote; dynamic does not read it")
+    parser.add_argument("model", type=Path, help=".onnx file of an encoder in FP32; for transformers-tool and optimum the model folder")
+    parser.add_argument("feeds", type=Path, help=".npz file that feeds.py wrote; only read by what calibrates")
     parser.add_argument("output", type=Path, help=".onnx file to write, .xml for nncf; entropy writes none")
     arguments = parser.parse_args()
     logging.getLogger().setLevel(logging.ERROR)
     WAYS[arguments.way](arguments.model, arguments.feeds, arguments.output)
 
 
-def _dynamic(model: Path, _feeds: Path, output: Path, *, per_channel: bool = False) -> None:
+def _transformers_tool(model: Path, _feeds: Path, output: Path) -> None:
+    """The export that it knows best, with the fusions of ONNX Runtime's optimizer of transformers; exits where it misses attention."""
+    from onnxruntime.transformers.optimizer import optimize_model
+    from plain_export import export
+
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder, "plain.onnx")
+        export(model, plain, "torchscript")
+        sizes = {"num_heads": config["num_attention_heads"], "hidden_size": config["hidden_size"]}
+        optimized = optimize_model(str(plain), model_type="bert", **sizes)
+        num_fused, num_layers = optimized.get_fused_operator_statistics()["Attention"], config["num_hidden_layers"]
+        if num_fused != num_layers:
+            sys.exit(f"ONNX Runtime's tool fuses {num_fused} of {num_layers} attention layers.")
+        optimized.save_model_to_file(str(output))
+
+
+def _optimum(model: Path, _feeds: Path, output: Path) -> None:
+    """The export of `optimum-cli export onnx --optimize`."""
+    from optimum.exporters.onnx import main_export
+
+    with tempfile.TemporaryDirectory() as folder:
+        main_export(str(model), folder, task="feature-extraction", library_name="transformers", optimize=_OPTIMUM_LEVEL, device="cpu")
+        shutil.copyfile(Path(folder, "model.onnx"), output)
+
+
+def _dynamic(model: Path, _feeds: Path, output: Path) -> None:
     """Weights in int8, activations in uint8 with a scale for each run."""
     from onnxruntime.quantization import quantize_dynamic
 
-    quantize_dynamic(model, output, per_channel=per_channel)
-
-
-def _dynamic_per_channel(model: Path, feeds: Path, output: Path) -> None:
-    _dynamic(model, feeds, output, per_channel=True)
+    quantize_dynamic(model, output)
 
 
 def _static(model: Path, feeds: Path, output: Path, *, options: dict[str, Any] | None = None) -> None:
@@ -123,8 +150,9 @@ def _nncf(model: Path, feeds: Path, output: Path) -> None:
 
 
 WAYS: dict[str, Callable[[Path, Path, Path], None]] = {
+    "transformers-tool": _transformers_tool,
+    "optimum": _optimum,
     "dynamic": _dynamic,
-    "dynamic-per-channel": _dynamic_per_channel,
     "static": _static,
     "static-float-outputs": _static_float_outputs,
     "entropy": _entropy,

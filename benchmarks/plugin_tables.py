@@ -1,11 +1,12 @@
 """Times of engines and kernels -> Markdown tables."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from contenders import Timing
 from engine_times import LOWERINGS, NATIVE, Batch, Times
 from kernel_times import Case
 from roofline import Card, judge
+from tables import markdown
 
 ENGINE_HEADINGS = ("batch x tokens", "rows", "engine", "GPU ms", "p10-p90", "wall ms", "p10-p90", "GPU of native")
 KERNEL_HEADINGS = (
@@ -59,11 +60,6 @@ def card_line(card: Card) -> str:
         f"{card.name}, sm{card.compute_capability}, {card.num_multiprocessors} SMs, {card.clock_hz / 1e9:.2f} GHz; "
         f"copy in its memory {card.bytes_per_second / 1e9:.0f} GB/s (measured, read and written)"
     )
-
-
-def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = (headings, ["---"] * len(headings), *rows)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _median_and_span(timing: Timing, factor: float, digits: int) -> tuple[str, str]:

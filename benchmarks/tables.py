@@ -1,32 +1,68 @@
-"""What every script prints: the machine and its versions, tables of times, and verdicts on targets."""
+"""What every script prints: the machine and its versions, tables of times, and verdicts on targets; in a pipe as Markdown."""
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psutil
 from contenders import THREADS, WARM_UP, Shape, Timing
 from processes import Cost, median_cost
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import trtbert
 from trtbert.hardware import cpu_model
 
+TARGET_MISSED = 4
+"""The exit code of a script that has measured all and missed a target: that of `trtbert` where a budget does not hold."""
+
+
+class MarkdownConsole(Console):
+    """Makes a paragraph of each thing that is printed, and of a table one of Markdown, between its title and its caption."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        for thing in objects:
+            super().print(Text(markdown_of(thing)) if isinstance(thing, Table) else thing, **options)
+            super().print()
+
 
 def make_console() -> Console:
-    """Wide enough for the tables when there is no terminal."""
+    """For a terminal as it is; for a pipe in Markdown, which figures.py puts into the documentation."""
     console = Console(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(highlight=False, width=120)
+    return console if console.is_terminal else MarkdownConsole(highlight=False, soft_wrap=True)
+
+
+def progress(text: str) -> None:
+    """What goes on, on the standard error: no part of what was measured."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def markdown_of(table: Table) -> str:
+    headings, cells = [column.header for column in table.columns], [column.cells for column in table.columns]
+    parts = (table.title and f"**{table.title}**", markdown(headings, zip(*cells, strict=True)), table.caption)
+    return "\n\n".join(str(part) for part in parts if part)
+
+
+def markdown(headings: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
+    lines = [list(map(str, line)) for line in (headings, *rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def print_machine(console: Console, *packages: str) -> None:
-    """The hardware, and the versions of what every script uses and of `packages`."""
+    """The day, the hardware, and the versions of what every script uses and of `packages`."""
     names = ("torch", "transformers", "onnxruntime", "onnxscript", *packages)
     memory = psutil.virtual_memory().total / 2**30
-    console.print(f"{cpu_model()}, {os.cpu_count()} cores, {memory:.0f} GiB memory, {platform.system()}; load {os.getloadavg()[0]:.1f}")
+    today = date.today().isoformat()
+    console.print(
+        f"{today}; {cpu_model()}, {os.cpu_count()} cores, {memory:.0f} GiB memory, {platform.system()}; load {os.getloadavg()[0]:.1f}"
+    )
     console.print(f"trtbert {trtbert.__version__}, python {platform.python_version()}, " + ", ".join(f"{n} {version(n)}" for n in names))
 
 
@@ -47,7 +83,7 @@ def latency_table(title: str, timings: Mapping[Shape, Mapping[str, Timing]], bas
 def race_caption(timings: Mapping[Shape, Mapping[str, Timing]], threads: int) -> str:
     """How a race was run."""
     runs = ", ".join(f"{timing.num_runs} runs at batch {b}" for (b, _), row in timings.items() for timing in [next(iter(row.values()))])
-    return f"no padding, {threads} threads; {runs}, {WARM_UP} warm-up runs a turn; one process each, interleaved rounds"
+    return f"no padding, {threads} threads; {runs}, up to {WARM_UP} warm-up runs a turn; one process each, interleaved rounds"
 
 
 def cost_table(title: str, costs: Mapping[str, Sequence[Cost]], what: str) -> Table:

@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterable, Sequence
 from itertools import cycle, islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from feeds import Feeds
@@ -12,11 +13,13 @@ from tokenizers import Encoding
 
 import trtbert
 from trtbert.calibration_texts import read_calibration_texts
-from trtbert.data import read_texts
+from trtbert.data import read_examples, read_texts
 from trtbert.package import ModelFacts, open_package
-from trtbert.predictor import load_tokenizer, make_feeds, tokenize
+from trtbert.predictor import load, load_tokenizer, make_feeds, tokenize
+from trtbert.predictor.batches import plan_batches
 from trtbert.tasks import INPUT_IDS
 
+Item = TypeVar("Item")
 BUILT_IN = Path(trtbert.__file__).parent / "calibration_data" / "texts.jsonl"
 
 
@@ -26,7 +29,7 @@ def read_singles(path: Path | None) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def draw(texts: Sequence[str], num: int) -> list[str]:
+def draw(texts: Sequence[Item], num: int) -> list[Item]:
     """`num` of the texts, always the same ones; all of them where there are fewer."""
     return random.Random(0).sample(texts, min(num, len(texts)))
 
@@ -76,6 +79,25 @@ def unseen_feeds(package: Path, texts: Path | None, num: int, seen: Sequence[Fee
     if not unseen:
         raise ValueError(f"All texts of {texts or BUILT_IN} are calibrated on; give others to compare the answers on.")
     return unseen[:num]
+
+
+def labelled_feeds(package: Path, path: Path) -> list[tuple[Feeds, tuple[str, ...]]]:
+    """A feed for each text of a labelled file, and its class."""
+    opened = open_package(package)
+    examples = read_examples(path, "sentence-similarity")
+    tokenizer = load_tokenizer(opened.tokenizer_path, max_length=opened.manifest.model.max_length)
+    feeds = one_by_one(tokenize(tokenizer, [str(example.text) for example in examples]), opened.manifest.model)
+    return list(zip(feeds, [example.label for example in examples], strict=True))
+
+
+def mixed_batches(package: Path, texts: Sequence[str], size: int) -> tuple[list[Feeds], list[Feeds]]:
+    """The texts in batches of `size` as they come, each padded to its longest, and in the batches by length that `predict` makes."""
+    encoder = load(package).encoder
+    facts, encodings = encoder.facts, encoder.tokenize(texts)
+    chunks = (encodings[start : start + size] for start in range(0, len(encodings), size))
+    plan = plan_batches([len(encoding) for encoding in encodings], (), max_tokens=encoder.max_tokens)
+    planned = [make_feeds([encodings[index] for index in batch.indices], facts, length=batch.length) for batch in plan]
+    return [make_feeds(chunk, facts) for chunk in chunks], planned
 
 
 def one_by_one(encodings: Iterable[Encoding], facts: ModelFacts) -> list[Feeds]:
