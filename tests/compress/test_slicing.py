@@ -64,10 +64,15 @@ def test_it_saves_and_reads_back(architecture: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["bert", "distilbert"])
-def test_plain_transformers_reads_what_is_even(architecture: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_sliced_first", [False, True])
+def test_plain_transformers_reads_what_is_even(is_sliced_first: bool, architecture: str, tmp_path: Path) -> None:
+    """A layer that is left of layers of several widths as well."""
     checkpoint = tiny(tmp_path / "model", architecture)
     with quiet():
-        even = slice_model(keep_layers(checkpoint.model, checkpoint.task, [1]), checkpoint.task, neurons=[list(range(40))])
+        if is_sliced_first:
+            even = keep_layers(slice_model(checkpoint.model, checkpoint.task, neurons=NEURONS), checkpoint.task, [1])
+        else:
+            even = slice_model(keep_layers(checkpoint.model, checkpoint.task, [1]), checkpoint.task, neurons=[list(range(40))])
         write_checkpoint(checkpoint.with_model(even), tmp_path / "even")
         model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "even")
     torch.testing.assert_close(logits(checkpoint, model.eval()), logits(checkpoint, even), rtol=0, atol=0)

@@ -1,6 +1,6 @@
 """How much the loss of a model depends on each head and on each FFN neuron (Michel, Levy and Neubig, 2019).
 
-Legend: B examples of a batch, E all examples, N heads, F neurons, D embedding.
+Legend: B examples of a batch, E all examples, S tokens, O outputs, N heads, F neurons, D embedding.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -98,6 +98,10 @@ def _projections(checkpoint: Checkpoint, batch: Batch, seed: int) -> torch.Tenso
     output in any direction has.
     """
     outputs = checkpoint.model(**batch.inputs)
+    if checkpoint.task == "question-answering":
+        logits_BSO = torch.stack([outputs[name] for name in RAW_OUTPUTS[checkpoint.task]], -1)
+        vectors = [row_SO[mask_S.bool()].flatten() for row_SO, mask_S in zip(logits_BSO, batch.mask, strict=True)]
+        return torch.stack([row @ _direction(item, len(row), seed) for row, item in zip(vectors, batch.items, strict=True)])
     raw = outputs[RAW_OUTPUTS[checkpoint.task][0]]
     if checkpoint.head:
         vectors_BD = embeddings(checkpoint.head, raw, batch.mask)

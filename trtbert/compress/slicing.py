@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from trtbert.checkpoint.families import FAMILIES
 from trtbert.checkpoint.torch_model import load_model
 from trtbert.compress.layers import Layer, activation, encoder_layers
 from trtbert.errors import InputError, UnsupportedError
@@ -36,9 +37,7 @@ def slice_model(model: Any, task: Task, *, heads: Kept | None = None, neurons: K
                 _slice_heads(state, config, index, layer, heads[index])
             if neurons is not None:
                 _slice_neurons(state, layer, neurons[index], activation(model))
-    widths = {state[f"{layer.name}.{layer.names.up}.weight"].shape[0] for layer in layers}
-    if len(widths) == 1:
-        _set_width(config, widths.pop())
+    _set_width(config, [state[f"{layer.name}.{layer.names.up}.weight"].shape[0] for layer in layers])
     return load_model(config, task, state)
 
 
@@ -57,6 +56,9 @@ def keep_layers(model: Any, task: Task, kept: Sequence[int]) -> Any:
     removed = _removed_heads(config)
     config.pruned_heads = {numbers[layer]: heads for layer, heads in removed.items() if layer in numbers}
     config.num_hidden_layers = len(kept)
+    if config.model_type in FAMILIES:  # The layers of others have one width.
+        layers = encoder_layers(model)
+        _set_width(config, [layers[index].width for index in kept])
     return load_model(config, task, _renumbered(copied_state(model), numbers))
 
 
@@ -132,5 +134,7 @@ def _removed_heads(config: Any) -> dict[int, list[int]]:
     return {int(layer): sorted(heads) for layer, heads in (getattr(config, "pruned_heads", None) or {}).items()}
 
 
-def _set_width(config: Any, width: int) -> None:
-    setattr(config, "hidden_dim" if hasattr(config, "hidden_dim") else "intermediate_size", width)
+def _set_width(config: Any, widths: Sequence[int]) -> None:
+    """Where all layers have one width it is the config's."""
+    if len(set(widths)) == 1:
+        setattr(config, "hidden_dim" if hasattr(config, "hidden_dim") else "intermediate_size", widths[0])
