@@ -57,7 +57,7 @@ def jsonl(*rows: Any) -> str:
         ("a.txt", "a\u2028b\x0bc\n", ["a\u2028b\x0bc"]),
         ("a.csv", "id,text\n1,one\n2,two\n", ["one", "two"]),
         ("a.csv", b'\xef\xbb\xbftext,label\r\n"one, ""1""",x\r\n\r\n"two\nlines",y\r\n,\r\n', ['one, "1"', "two\nlines"]),
-        ("a.csv", "Title, Text ,Label\nt,one,x\n", ["one"]),
+        ("a.csv", "Title, Text ,Label,,\nt,one,x,,\n", ["one"]),
         ("a.csv", "sentence1,sentence2,label\na,b,0\n", [("a", "b")]),
         ("a.csv", "hypothesis,premise\nb,a\n", [("a", "b")]),
         ("a.csv", "text,query\nd,q\n", [("q", "d")]),
@@ -137,6 +137,7 @@ def test_a_long_field(write: Any) -> None:
         ("a.csv", "id,note\n1,one\n", None, r"line 2: none of the columns \['id', 'note'\] is known to hold texts; choose one, or"),
         ("a.csv", "text,label\none, two,1\n", None, r"line 2: there must be 2 columns as in the header, got 3. Quote a text that"),
         ("a.csv", "text,label\none\n", None, r"line 2: there must be 2 columns as in the header, got 1"),
+        ("a.csv", "text, Text,label\na,b,c\n", None, r"line 1: the header names a column more than once: text, Text. Rename or remove"),
         ("a.tsv", "text\tlabel\na\tb\tc\n", None, r"line 2: there must be 2 columns as in the header, got 3. A text must hold no tab"),
         ("a.csv", 'text\n"one\ntwo\n', None, r"line 3: unexpected end of data. Check the quotes up to this line"),
         ("a.csv", 'text\n"one" two\n', None, r"line 2: ',' expected after '\"'. Check the quotes"),
@@ -306,7 +307,8 @@ def wrong_examples() -> Iterator[tuple[Task, str, str, str]]:
     )
     yield task, "a.csv", "text,label\na,3\n", r"line 2: the model has no label '3'"
     yield task, "a.csv", "text,label\na,-1\n", r"line 2: the model has no label '-1'"
-    yield task, "a.jsonl", jsonl({"text": "a", "label": None}), r"line 1: the model has no label None;"
+    yield task, "a.jsonl", jsonl({"text": "a", "label": None}), r"line 1: there is no label, got None \(NoneType\). Give it one, or leave"
+    yield task, "a.csv", "text,label\na, \n", r"line 2: there is no label, got ' ' \(str\)"
     yield task, "a.jsonl", jsonl({"text": "a", "labels": ["positive", 1.0]}), r"line 1: the model has no label 1.0;"
     yield (
         task,
@@ -350,6 +352,7 @@ def wrong_examples() -> Iterator[tuple[Task, str, str, str]]:
     yield task, "a.csv", "question,context,answer\nq,c,a\n", r"a.csv must end in one of .json, .jsonl"
     task = "sentence-similarity"
     yield task, "a.csv", "text,score\na,1\n", r"line 2: there is no column for the class \(or for a second text, of a pair\)"
+    yield task, "a.csv", "text,label\na,\n", r"line 2: there is no label, got ''"
     for value in ("high", "nan", "1e999", ""):
         yield task, "a.csv", f"text1,text2,score\na,b,{value}\n", rf"line 2: the similarity must be a number, got '{value}' \(str\)"
     yield task, "a.jsonl", '{"text1": "a", "text2": "b", "score": [1]}', r"line 1: the similarity must be a number, got \[1\] \(list\)"
@@ -370,11 +373,19 @@ def test_many_labels_are_not_all_listed(write: Any) -> None:
 
 
 @pytest.mark.parametrize("task", ["feature-extraction", "fill-mask"])
-def test_tasks_without_a_metric(tmp_path: Path, task: Task) -> None:
-    with pytest.raises(
-        InputError, match=rf"no metric for labelled data of {task}; it is one for text-classification, .* fidelity to the float"
-    ):
+def test_tasks_without_labels(tmp_path: Path, task: Task) -> None:
+    message = rf"none.csv is given as labelled .* a model for {task} has no labels; one for text-classification, .* alone, with --texts"
+    with pytest.raises(InputError, match=message):
         read_examples(tmp_path / "none.csv", task)
+
+
+def test_numbers_for_a_model_of_one_label(write: Any) -> None:
+    path = write("a.csv", "text,label\na,0.5\n")
+    with pytest.raises(InputError, match=r'no label \'0.5\'; it has 1: LABEL_0. .* gives a number, set problem_type to "regression" in'):
+        read_examples(path, "text-classification", labels=("LABEL_0",))
+    assert read_examples(path, "text-classification", labels=("LABEL_0",), is_number=True) == [Example("a", 0.5)]
+    with pytest.raises(InputError, match="line 2: the label, of a model that gives numbers, must be a number, got 'good'"):
+        read_examples(write("b.csv", "text,label\na,good\n"), "text-classification", labels=("LABEL_0",), is_number=True)
 
 
 def test_the_labels_of_a_file(tmp_path: Path) -> None:
@@ -382,6 +393,25 @@ def test_the_labels_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "tags.conll").write_text("Ada B-PER\nsleeps O\n\nin O\nRome B-LOC\n", encoding="utf-8")
     assert read_labels(tmp_path / "classes.csv", "text-classification") == ("right", "wrong")
     assert read_labels(tmp_path / "tags.conll", "token-classification") == ("O", "B-LOC", "B-PER")
-    (tmp_path / "empty.csv").write_text("text,label\n", encoding="utf-8")
-    with pytest.raises(InputError, match="holds no label; give a file with at least one example of each class"):
-        read_labels(tmp_path / "empty.csv", "text-classification")
+
+
+def test_labels_that_are_numbers(write: Any) -> None:
+    """Whole ones may be ids or names of classes."""
+    for labels in (("1", "2"), ("1.0", "2.0"), ("0.5", "high")):
+        path = write("a.csv", "text,label\n" + "".join(f"a,{label}\n" for label in labels))
+        assert read_labels(path, "text-classification") == labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([], r"a.csv holds no label, and a new head has two or more to tell apart. Give a file with examples of each"),
+        (["good", "good"], r"a.csv holds one label, 'good', and a new head has two or more"),
+        (["good", ""], r"a.csv, line 3: there is no label, got ''"),
+        (["0.5", "1", "1.7"], r"a.csv are numbers \(0.5, 1, 1.7\), .* give a model with a head of one label, .*num_labels=1\) makes"),
+    ],
+)
+def test_labels_that_make_no_head(write: Any, labels: list[str], message: str) -> None:
+    path = write("a.csv", "text,label\n" + "".join(f"a,{label}\n" for label in labels))
+    with pytest.raises(InputError, match=message):
+        read_labels(path, "text-classification")

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,12 +104,12 @@ def read_examples(
 
     `labels` are the model's, in the order of their ids: the file may name labels and tags, or give ids. `is_number`: those of
     text-classification are numbers, for a model of regression.
-    Raises InputError for a file that cannot be used, a label that the model does not have, and a task that has no metric.
+    Raises InputError for a file that cannot be used, a label that the model does not have, and a task that has no labels.
     """
     if task not in _EXAMPLES:
         raise InputError(
-            f"There is no metric for labelled data of {task}; it is one for {', '.join(_EXAMPLES)}. "
-            "Leave the labelled data out: fidelity to the float model is measured, which needs none."
+            f"{path} is given as labelled examples, and a model for {task} has no labels; one for {', '.join(_EXAMPLES)} has. Give the "
+            "file for its texts alone, with --texts, and leave --eval-data out."
         )
     make, suffixes = (_measured, _TABLES) if is_number else _EXAMPLES[task]
     names = {str(index): label for index, label in enumerate(labels)} | {label: label for label in labels}
@@ -121,12 +122,22 @@ def read_examples(
 def read_labels(path: Path, task: Task, *, column: str | None = None) -> tuple[str, ...]:
     """The labels that a file of classified or tagged texts names, sorted; O, of no entity, comes first. `column` is as in `read_examples`.
 
-    Raises InputError for a file that cannot be used.
+    Raises InputError for a file that cannot be used, or whose labels are one alone, or numbers that are not whole.
     """
     make, suffixes = _EXAMPLES[task]
     found = {label for row in _rows(path, suffixes) for label in make(row, column, _AnyName()).label}
-    if not found:
-        raise InputError(f"{path} holds no label; give a file with at least one example of each class.")
+    if len(found) < 2:
+        raise InputError(
+            f"{path} holds {f'one label, {found.pop()!r}' if found else 'no label'}, and a new head has two or more to tell apart. Give a "
+            "file with examples of each."
+        )
+    numbers = [_as_number(label) for label in found]
+    if all(map(math.isfinite, numbers)) and not all(map(float.is_integer, numbers)):
+        raise InputError(
+            f"The labels of {path} are numbers ({', '.join(sorted(found)[:4])}{', ...' * (len(found) > 4)}), and a new head has classes. "
+            "Name the classes by words; to learn the numbers themselves give a model with a head of one label, which transformers' "
+            "AutoModelForSequenceClassification.from_pretrained(MODEL, num_labels=1) makes."
+        )
     return tuple(sorted(found, key=lambda label: (label != "O", label)))
 
 
@@ -144,7 +155,7 @@ def _classified(row: _Row, column: str | None, names: Mapping[str, str]) -> Exam
 
 
 def _measured(row: _Row, column: str | None, _names: Mapping[str, str]) -> Example:
-    return Example(_text(row, column), _number(row, (*_LABELS, "score"), "number"))
+    return Example(_text(row, column), _number(row, (*_LABELS, "score"), "label, of a model that gives numbers,"))
 
 
 def _tagged(row: _Row, _column: str | None, names: Mapping[str, str]) -> Example:
@@ -172,7 +183,7 @@ def _answered(row: _Row, column: str | None, _names: Mapping[str, str]) -> Examp
 def _similar(row: _Row, column: str | None, _names: Mapping[str, str]) -> Example:
     text = _text(row, column)
     if isinstance(text, str):
-        return Example(text, (str(_value(row, _LABELS, "class (or for a second text, of a pair)")),))
+        return Example(text, (_label(row, _value(row, _LABELS, "class (or for a second text, of a pair)"), _AnyName()),))
     return Example(text, _number(row, _SIMILARITIES, "similarity"))
 
 
@@ -244,25 +255,35 @@ def _value(row: _Row, names: Iterable[str], what: str) -> Any:
 
 def _label(row: _Row, value: Any, names: Mapping[str, str]) -> str:
     """The model's name for a label that the file names, or gives the id of."""
-    label = names.get(str(value).strip())
+    name = "" if value is None else str(value).strip()
+    if not name:
+        raise InputError(f"{row.place}: there is no label, got {_short(value)}. Give it one, or leave the row out.")
+    label = names.get(name)
     if label is None:
         labels = list(dict.fromkeys(names.values()))
         shown = ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
+        other = ' Where the model gives a number, set problem_type to "regression" in its config.json.' * (len(labels) == 1)
         raise InputError(
             f"{row.place}: the model has no label {repr(value)[:80]}; it has {len(labels)}: {shown}. Give one of these, or its id from 0."
+            f"{other}"
         )
     return label
 
 
 def _number(row: _Row, names: Iterable[str], what: str) -> float:
     value = _value(row, names, what)
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
+    number = _as_number(value)
     if not math.isfinite(number):
         raise InputError(f"{row.place}: the {what} must be a number, got {_short(value)}.")
     return number
+
+
+def _as_number(value: Any) -> float:
+    """NaN of what is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def _string(row: _Row, value: Any) -> str:
@@ -345,9 +366,18 @@ def _table_rows(path: Path) -> Iterator[_Row]:
                 raise InputError(f"{place}: there must be {len(header)} columns as in the header, got {len(fields)}. {fix}")
             if header:
                 yield _Row(place, dict(zip(header, fields, strict=True)))
-            header = header or [name.strip() for name in fields]
+            header = header or _header(fields, place)
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: {error}. Check the quotes up to this line.") from error
+
+
+def _header(fields: list[str], place: str) -> list[str]:
+    """The names of the columns; InputError where two that have one cannot be told apart, since case does not count."""
+    header = [name.strip() for name in fields]
+    named = Counter(name.lower() for name in header if name)
+    if repeated := [name for name in header if named[name.lower()] > 1]:
+        raise InputError(f"{place}: the header names a column more than once: {', '.join(repeated)}. Rename or remove all but one.")
+    return header
 
 
 def _json_rows(path: Path) -> Iterator[_Row]:

@@ -3,8 +3,11 @@
 from typing import Any
 
 import pytest
+import torch
+from transformers import BertConfig
+from transformers.loss.loss_utils import ForSequenceClassificationLoss
 
-from trtbert.checkpoint.hf_config import activation_of, choose_task, labels_of, layer_number, max_positions
+from trtbert.checkpoint.hf_config import activation_of, choose_task, labels_of, layer_number, max_positions, problem_of
 from trtbert.tasks import Task
 
 IDENTITY = {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}
@@ -47,6 +50,17 @@ def test_task(architecture: str, expected: str) -> None:
     assert choose_task([architecture], has_pooling=False, is_cross_encoder=False) == expected
     assert choose_task([architecture], has_pooling=True, is_cross_encoder=False) == "sentence-similarity"
     assert choose_task([architecture], has_pooling=False, is_cross_encoder=True) == "text-ranking"
+
+
+@pytest.mark.parametrize("problem", [None, "regression", "multi_label_classification"])
+@pytest.mark.parametrize("num_labels", [1, 3])
+def test_the_problem_is_what_transformers_trains_for(num_labels: int, problem: str | None) -> None:
+    """Whose loss writes it into the config."""
+    config = BertConfig(num_labels=num_labels, problem_type=problem)
+    expected = problem_of(config)
+    labels = torch.zeros(2, dtype=torch.long) if expected == "single_label_classification" else torch.zeros(2, num_labels)
+    ForSequenceClassificationLoss(labels, torch.zeros(2, num_labels), config)
+    assert config.problem_type == expected
 
 
 def test_labels_come_by_number() -> None:

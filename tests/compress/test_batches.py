@@ -32,6 +32,13 @@ def test_a_word_that_is_cut_off_has_no_tag(tmp_path: Path) -> None:
     assert item.length == 5 and sum(label != NO_LABEL for label in item.label) < len(tagged(4)[3].tokens)
 
 
+def test_a_sentence_of_which_no_word_has_a_token(tmp_path: Path) -> None:
+    """A zero-width space is nothing to the tokenizer, so that there is no tag to learn."""
+    checkpoint = tiny(tmp_path, task="token-classification")
+    found = encode_examples(checkpoint, [Example("\u200b", ("O",), ("\u200b",)), *tagged(1)])
+    assert len(found) == 1 and max(found[0].label) > NO_LABEL
+
+
 def test_an_answer_is_its_first_and_last_token(tmp_path: Path) -> None:
     checkpoint = tiny(tmp_path, task="question-answering")
     context = "A young engineer named Peter Novak works for Acme in Berlin."

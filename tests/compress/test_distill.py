@@ -419,6 +419,9 @@ def test_pairs_that_do_not_fit(tmp_path: Path) -> None:
     other.model.config.id2label = {0: "yes", 1: "no", 2: "maybe"}
     with pytest.raises(InputError, match="Student and teacher have different labels"):
         distill(Job(checkpoint=student, teacher=other, labelled=classified(8)), DistillOptions())
+    teacher.model.config.problem_type = "multi_label_classification"
+    with pytest.raises(InputError, match="problem_type is single_label_classification and the teacher's multi_label_classification, so"):
+        distill(Job(checkpoint=student, teacher=teacher, labelled=classified(8)), DistillOptions())
 
 
 def test_no_embedding_to_learn(tmp_path: Path) -> None:

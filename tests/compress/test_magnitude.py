@@ -97,13 +97,15 @@ def test_zeros_survive_training(tmp_path: Path) -> None:
 
 def test_what_does_not_fit(tmp_path: Path) -> None:
     for options in ({}, {"pattern": "2:4", "sparsity": 0.5}):
-        with pytest.raises(ValidationError, match="give sparsity, or pattern 2:4, which is always half of the weights"):
+        with pytest.raises(ValidationError, match="give `sparsity`, or `pattern` 2:4, which is always half of the weights"):
             MagnitudeOptions(**options)
-    with pytest.raises(ValidationError, match="embeddings are looked up; leave embeddings out"):
+    with pytest.raises(ValidationError, match="embeddings are looked up; leave `embeddings` out"):
         MagnitudeOptions(pattern="2:4", embeddings=True)
     for sparsity in (0, 1):
         with pytest.raises(ValidationError, match="sparsity"):
             MagnitudeOptions(sparsity=sparsity)
+    with pytest.raises(InputError, match="sparsity 1e-09 of the 3840 weights of the largest matrix is less than one, so nothing"):
+        prune_magnitude(Job(checkpoint=tiny(tmp_path / "model")), MagnitudeOptions(sparsity=1e-9))
     checkpoint = tiny(tmp_path, intermediate_size=81)
     with pytest.raises(InputError, match=r"2:4 needs rows of a multiple of four weights, and .*output.dense.weight has rows of 81"):
         prune_magnitude(Job(checkpoint=checkpoint), MagnitudeOptions(pattern="2:4"))

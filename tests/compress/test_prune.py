@@ -139,7 +139,9 @@ def test_answers_that_were_all_cut_off(tmp_path: Path) -> None:
         labelled=[Example(("red", "the cat the cat the cat blue"), ("blue",))],
         training=TrainingConfig(max_length=6),
     )
-    with pytest.raises(InputError, match=r"None of the 1 examples drawn has an answer within 6 tokens. Raise max_length, or num_texts"):
+    with pytest.raises(
+        InputError, match=r"None of the 1 examples drawn has an answer, or a word with a token, within 6 tokens. Raise max_length"
+    ):
         prune_heads(job, HeadsOptions())
 
 

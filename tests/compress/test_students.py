@@ -181,6 +181,18 @@ def test_the_losses_by_hand(tmp_path: Path) -> None:
         assert float(replace(made, loss="mse").logits(batch)) == pytest.approx(float((theirs - ours).square().sum() / 4), rel=1e-5)
 
 
+def test_a_sentence_with_no_token_is_left_out(tmp_path: Path) -> None:
+    """A batch of nothing but that has no mean loss."""
+    checkpoint = tiny(tmp_path, task="token-classification")
+    empty = Example("\u200b", ("O",), ("\u200b",))
+    one_by_one = TrainingConfig(batch_size=1, epochs=1)
+    options = StudentOptions(**SMALL, kind="cnn-bilstm", loss="kl")
+    result = student(job(checkpoint, labelled=[*tagged(2), empty], training=one_by_one), options)
+    assert [stage["steps"] for stage in result.facts["stages"]] == [2]
+    with pytest.raises(InputError, match="nothing to train on: the data holds no example that the model can learn from"):
+        student(job(checkpoint, labelled=[empty], training=one_by_one), options)
+
+
 def test_labels_and_logits_have_their_weights(tmp_path: Path) -> None:
     checkpoint = tiny(tmp_path)
     made = replace(distiller(checkpoint, loss="kl", dropout=0.0), soft_weight=3.0)
@@ -286,6 +298,13 @@ def test_from_a_teacher_to_a_package(architecture: str, kind: str, task: Task, t
 def test_what_a_student_cannot_be(task: Task, options: dict[str, Any], error: type[Exception], message: str, tmp_path: Path) -> None:
     with pytest.raises(error, match=message):
         student(job(tiny(tmp_path, task=task), labelled=(), texts=["a cat"]), StudentOptions(**options))
+
+
+def test_a_number_has_no_probabilities(tmp_path: Path) -> None:
+    """Of a single logit the softmax is 1 whatever it is, so there would be no loss."""
+    checkpoint = tiny(tmp_path, id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0})
+    with pytest.raises(InputError, match=r"the teacher gives none \(regression\). Use --loss mse"):
+        student(job(checkpoint, labelled=(), texts=["a cat"]), StudentOptions(**SMALL, loss="kl"))
 
 
 def test_a_teacher_that_does_not_fit(tmp_path: Path) -> None:

@@ -112,6 +112,14 @@ def test_a_token_that_is_too_rare(tmp_path: Path) -> None:
     assert counts[1] < counts[0]
 
 
+def test_weights_that_become_wider_are_told(tmp_path: Path) -> None:
+    checkpoint = tiny(tmp_path)
+    assert prune_vocabulary(Job(checkpoint=checkpoint, texts=TEXTS), VocabularyOptions()).notes == ()
+    checkpoint.model.half().save_pretrained(tmp_path)
+    (note,) = prune_vocabulary(Job(checkpoint=tiny(tmp_path), texts=TEXTS), VocabularyOptions()).notes
+    assert note.startswith("the weights came in float16 and are written in float32, which takes twice the bytes")
+
+
 def test_no_texts(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="vocabulary keeps what the texts use, and there are none"):
         prune_vocabulary(Job(checkpoint=tiny(tmp_path)), VocabularyOptions())

@@ -16,6 +16,7 @@ from trtbert.errors import InputError, UnsupportedError
 from trtbert.tasks import TASKS, Task
 
 Activation = Literal["softmax", "sigmoid", "none"]
+Problem = Literal["regression", "single_label_classification", "multi_label_classification"]
 CLASSIFIERS: tuple[Task, ...] = ("text-classification", "token-classification", "text-ranking")
 OFFSET_POSITIONS = ("camembert", "mpnet", "roberta", "xlm-roberta")
 """Families that count positions from the padding id + 1."""
@@ -118,9 +119,15 @@ def is_cross_encoder(folder: Path) -> bool:
     return path.is_file() and read_object(path).get("model_type") == "CrossEncoder"
 
 
+def problem_of(config: Any) -> Problem:
+    """What a text-classification model answers; where config.json does not say, what transformers trains it for."""
+    named: Problem | None = config.problem_type
+    return named or ("regression" if config.num_labels == 1 else "single_label_classification")
+
+
 def is_regression(config: Any) -> bool:
     """Whether a text-classification model gives a number."""
-    return bool(config.problem_type == "regression")
+    return problem_of(config) == "regression"
 
 
 def labels_of(options: dict[str, Any], num_labels: int) -> tuple[str, ...]:

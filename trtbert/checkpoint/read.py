@@ -47,6 +47,8 @@ class Checkpoint:
     """Tokens, special ones included."""
     sha256: str
     """Of the weights in the folder."""
+    dtype: torch.dtype
+    """That the folder has its largest tensor in."""
     auxiliary: Mapping[str, AuxiliaryHead] = field(default_factory=dict)
     """Heads of other tasks on the same layers, by name."""
 
@@ -93,6 +95,7 @@ def read_checkpoint(
         head=head,
         max_length=max_length,
         sha256=sha256_of(weights.files),
+        dtype=max(weights.state.values(), key=torch.Tensor.numel).dtype,
         auxiliary=read_auxiliary(inner),
     )
 

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from trtbert.checkpoint.auxiliary import AuxiliaryHead
+from trtbert.checkpoint.hf_config import problem_of
 from trtbert.checkpoint.read import Checkpoint
 from trtbert.compress.batches import Batch, Item, collate, encode_examples, encode_texts
 from trtbert.compress.method import Job
@@ -74,8 +75,7 @@ def read_tasks(job: Job, files: Sequence[Path], heads: Mapping[str, AuxiliaryHea
     put each text into one class, InputError for files of the same name, or with labels that their head has no place for.
     """
     checkpoint, max_length = job.checkpoint, job.training.max_length
-    config = checkpoint.model.config
-    if checkpoint.task != "text-classification" or config.problem_type in ("regression", "multi_label_classification"):
+    if checkpoint.task != "text-classification" or problem_of(checkpoint.model.config) != "single_label_classification":
         raise UnsupportedError("Other tasks can be learnt beside a text-classification with one class a text only; leave --auxiliary out.")
     names = [file.stem for file in files]
     if len(set(names)) < len(names):

@@ -60,7 +60,10 @@ def encode_texts(checkpoint: Checkpoint, texts: Sequence[Text], *, max_length: i
 
 
 def encode_examples(checkpoint: Checkpoint, examples: Sequence[Example], *, max_length: int | None = None) -> list[Item]:
-    """Items with the labels of the checkpoint's task. Raises InputError for a label that the model's head has no place for."""
+    """Items with the labels of the checkpoint's task; an example that the model cannot learn from is left out.
+
+    Raises InputError for a label that the model's head has no place for.
+    """
     if checkpoint.task == "sentence-similarity" and not isinstance(examples[0].text, str):
         return _pairs(checkpoint, examples, max_length)
     encodings = _encodings(checkpoint, [example.text for example in examples], max_length)
@@ -127,8 +130,8 @@ def _class_label(checkpoint: Checkpoint, example: Example, _encoding: Any) -> An
     return ids[example.label[0]]
 
 
-def _tag_labels(checkpoint: Checkpoint, example: Example, encoding: Any) -> list[int]:
-    """The first token of a word has the word's tag; its other tokens have none."""
+def _tag_labels(checkpoint: Checkpoint, example: Example, encoding: Any) -> list[int] | None:
+    """The first token of a word has the word's tag; its other tokens have none. None where no word has a token, as one of U+200B alone."""
     ids = {label: index for index, label in enumerate(checkpoint.labels)}
     starts = {start: index for index, start in enumerate(accumulate((len(token) + 1 for token in example.tokens[:-1]), initial=0))}
     labels, seen = [NO_LABEL] * len(encoding.ids), set[int]()
@@ -137,7 +140,7 @@ def _tag_labels(checkpoint: Checkpoint, example: Example, encoding: Any) -> list
         if word is not None and word not in seen and not is_special:
             seen.add(word)
             labels[position] = ids[example.label[word]]
-    return labels
+    return labels if seen else None
 
 
 def _answer_label(_checkpoint: Checkpoint, example: Example, encoding: Any) -> tuple[int, int] | None:

@@ -273,7 +273,7 @@ def _items(job: Job, options: DistillOptions) -> list[Item]:
     if job.checkpoint.task == "sentence-similarity":  # each text has its own embedding
         texts = [part for text in texts for part in ([text] if isinstance(text, str) else text)]
     items += encode_texts(job.checkpoint, texts, max_length=length) if texts else []
-    if not items:
+    if not job.labelled and not texts:
         raise InputError("distill needs texts to ask the teacher about: give labelled examples with --data, or texts with --texts.")
     return items
 

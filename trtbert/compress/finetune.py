@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from trtbert.checkpoint.hf_config import is_regression
 from trtbert.compress.auxiliary import read_tasks, train_tasks
 from trtbert.compress.batches import Item, collate, encode_examples
 from trtbert.compress.method import Job, Options, Result
@@ -55,6 +56,8 @@ def train_on_labels(
 ) -> History:
     """Train the job's model by the loss of its task; `name` is that of its state, `what` is told while it goes on."""
     checkpoint, evaluate = job.checkpoint, job.evaluate
+    if checkpoint.task == "text-classification" and is_regression(checkpoint.model.config):
+        checkpoint.model.config.problem_type = "regression"  # without it the one label's sigmoid is answered, and not the number learnt
     return train(
         checkpoint.model,
         lambda batch, _step: task_losses(checkpoint, batch).mean(),

@@ -44,13 +44,19 @@ class MagnitudeOptions(Options):
 def prune_magnitude(job: Job, options: MagnitudeOptions) -> Result:
     """Zero the weights of every matrix of the encoder's layers that are nearest to zero; biases and LayerNorms stay.
 
-    Raises InputError for 2:4 where the inputs of a matrix are no multiple of four, and for `finetune` without labelled examples.
+    Raises InputError for 2:4 where the inputs of a matrix are no multiple of four, for a sparsity that no weight goes by, and for
+    `finetune` without labelled examples.
     """
     checkpoint = job.checkpoint
     if options.finetune and not job.labelled:
         raise InputError("finetune trains the model, and there are no labelled examples: give them with --data.")
     weights = _weights(checkpoint.model, with_embeddings=options.embeddings)
     masks = {name: _mask(name, weight.detach(), options) for name, weight in weights.items()}
+    if all(bool(mask.all()) for mask in masks.values()):
+        largest = max(weight.numel() for weight in weights.values())
+        raise InputError(
+            f"sparsity {options.sparsity:g} of the {largest} weights of the largest matrix is less than one, so nothing would go. Raise it."
+        )
     _apply(weights, masks)
     if options.finetune:
         items = encode_examples(checkpoint, job.labelled, max_length=job.training.max_length)

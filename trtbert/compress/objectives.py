@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from trtbert.checkpoint.heads import Dense, Normalize, Pooling, Step
-from trtbert.checkpoint.hf_config import is_regression
+from trtbert.checkpoint.hf_config import problem_of
 from trtbert.checkpoint.read import Checkpoint
 from trtbert.compress.batches import NO_LABEL, Batch
 from trtbert.errors import UnsupportedError
@@ -74,8 +74,8 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 def _class_losses(checkpoint: Checkpoint, outputs: Any, _batch: Batch, labels: torch.Tensor) -> torch.Tensor:
-    problem = checkpoint.model.config.problem_type
-    if is_regression(checkpoint.model.config):
+    problem = problem_of(checkpoint.model.config)
+    if problem == "regression":
         return functional.mse_loss(outputs.logits[:, 0], labels.to(outputs.logits.dtype), reduction="none")
     if problem == "multi_label_classification":
         return functional.binary_cross_entropy_with_logits(outputs.logits, labels, reduction="none").mean(-1)

@@ -152,8 +152,8 @@ def measured_items(job: Job, num_texts: int, seed: int) -> list[Item]:
         items = encode_examples(checkpoint, [job.labelled[index] for index in order], max_length=job.training.max_length)
         if not items:
             raise InputError(
-                f"None of the {len(order)} examples drawn has an answer within {job.training.max_length} tokens. Raise max_length, or "
-                "num_texts."
+                f"None of the {len(order)} examples drawn has an answer, or a word with a token, within {job.training.max_length} tokens. "
+                "Raise max_length, or num_texts."
             )
         return items
     return encode_texts(checkpoint, [job.texts[index] for index in order], max_length=job.training.max_length)

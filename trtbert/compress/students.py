@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import nn
 
 from trtbert.checkpoint.auxiliary import AuxiliaryHead
+from trtbert.checkpoint.hf_config import problem_of
 from trtbert.checkpoint.read import Checkpoint
 from trtbert.checkpoint.students import StudentConfig, student_class
 from trtbert.checkpoint.students.config import Kind
@@ -146,11 +147,9 @@ def check(checkpoint: Checkpoint, teacher: Checkpoint, options: StudentOptions) 
     if teacher.task != task:
         raise InputError(f"The teacher is one for {teacher.task}, and the model one for {task}. Give a teacher that was trained for it.")
     check_same_task(checkpoint, teacher)
-    problem = config.problem_type
-    if options.loss == "kl" and (task == "sentence-similarity" or problem in ("regression", "multi_label_classification")):
-        raise InputError(
-            f"The loss kl compares the probabilities of classes, and the teacher gives none ({problem or task}). Use --loss mse."
-        )
+    answers = task if task == "sentence-similarity" else problem_of(config)
+    if options.loss == "kl" and answers != "single_label_classification":
+        raise InputError(f"The loss kl compares the probabilities of classes, and the teacher gives none ({answers}). Use --loss mse.")
 
 
 def build(checkpoint: Checkpoint, teacher: Checkpoint, options: StudentOptions, *, seed: int) -> Student:

@@ -1,12 +1,13 @@
 """A model and its teacher -> nothing, or why one cannot learn from the other."""
 
+from trtbert.checkpoint.hf_config import problem_of
 from trtbert.checkpoint.read import Checkpoint
 from trtbert.compress.method import Job
 from trtbert.errors import InputError, TrainingError
 
 
 def check_same_task(student: Checkpoint, teacher: Checkpoint) -> None:
-    """InputError where the numbers of tokens or of labels do not mean the same in both."""
+    """InputError where the numbers of tokens or of labels do not mean the same in both, or the logits do not."""
     if student.tokenizer.fast.get_vocab() != teacher.tokenizer.fast.get_vocab():
         raise InputError(
             "Student and teacher have different tokenizers, so that their tokens cannot be compared. Use models that share one."
@@ -15,6 +16,12 @@ def check_same_task(student: Checkpoint, teacher: Checkpoint) -> None:
         raise InputError(
             f"Student and teacher have different labels ({len(student.labels)}: {list(student.labels)[:4]}; {len(teacher.labels)}: "
             f"{list(teacher.labels)[:4]}). Use a teacher that was trained on the same task."
+        )
+    problems = [problem_of(checkpoint.model.config) for checkpoint in (student, teacher)]
+    if student.task == "text-classification" and problems[0] != problems[1]:
+        raise InputError(
+            f"The student's problem_type is {problems[0]} and the teacher's {problems[1]}, so their logits do not mean the same. Use a "
+            "teacher that was trained on the same task."
         )
 
 

@@ -43,8 +43,7 @@ def _words(checkpoint: Checkpoint, texts: Sequence[Text], max_length: int) -> li
     split = [text.split() if isinstance(text, str) else " ".join(text).split() for text in texts]
     mark = checkpoint.labels[0]
     examples = [Example(" ".join(words), (mark,) * len(words), tuple(words)) for words in split]
-    items = encode_examples(checkpoint, examples, max_length=max_length)
-    return [item for item in items if any(label != NO_LABEL for label in item.label)]
+    return encode_examples(checkpoint, examples, max_length=max_length)
 
 
 def _singles(texts: Sequence[Text]) -> Iterator[str]:

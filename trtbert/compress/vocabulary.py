@@ -24,6 +24,7 @@ from trtbert.errors import InputError, UnsupportedError
 _MULTIPLE = 8
 """What the rows of the word embedding are a multiple of."""
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+_WIDER = "the weights came in {dtype} and are written in float32, which takes twice the bytes: the file may be larger than it was"
 _ID_KEYS = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "mask_token_id", "unk_token_id")
 
 
@@ -59,7 +60,8 @@ def prune_vocabulary(job: Job, options: VocabularyOptions) -> Result:
     _check_padding(checkpoint, rows)
     model = _sliced(checkpoint, rows)
     facts = {"tokens": len(numbers), "of": len(old)}
-    return Result(checkpoint=replace(checkpoint, model=model, tokenizer=tokenizer), facts=facts)
+    notes = (_WIDER.format(dtype=str(checkpoint.dtype).removeprefix("torch.")),) * (checkpoint.dtype.itemsize < torch.float32.itemsize)
+    return Result(checkpoint=replace(checkpoint, model=model, tokenizer=tokenizer), notes=notes, facts=facts)
 
 
 def _used(fast: Any, texts: Iterable[Text], min_count: int) -> set[str]:
