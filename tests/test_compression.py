@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -132,20 +133,68 @@ def stop(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
 
-def test_the_state_of_a_run_on_other_contents(model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def killed_in(method: str) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setitem(METHODS, method, dataclasses.replace(METHODS[method], run=stop))
+        yield
+
+
+@pytest.mark.parametrize("changed", ["mine.csv", "topic.csv"])
+def test_the_state_of_a_run_on_other_contents(changed: str, model: Path, data: Path, tmp_path: Path) -> None:
     """The file has its name, but not its texts any more."""
-    mine, chosen = tmp_path / "mine.csv", config({"method": "heads", "sparsity": 0.3}, {"method": "finetune"}, data=tmp_path / "mine.csv")
-    shutil.copyfile(data, mine)
-    with monkeypatch.context() as patch:
-        patch.setitem(METHODS, "finetune", dataclasses.replace(METHODS["finetune"], run=stop))
-        with pytest.raises(KeyboardInterrupt):
-            compress(model, tmp_path / "small", chosen)
+    for name in ("mine.csv", "topic.csv"):
+        shutil.copyfile(data, tmp_path / name)
+    steps = ({"method": "heads", "sparsity": 0.3}, {"method": "finetune", "auxiliary": [tmp_path / "topic.csv"]})
+    chosen = config(*steps, data=tmp_path / "mine.csv")
+    with killed_in("finetune"):
+        compress(model, tmp_path / "small", chosen)
     assert (tmp_path / ".small.training" / "1-heads" / "finished").is_dir()
-    mine.write_text(mine.read_text(encoding="utf-8").replace("red", "blue", 1), encoding="utf-8")
+    (tmp_path / changed).write_text(data.read_text(encoding="utf-8").replace("red", "blue", 1), encoding="utf-8")
     with pytest.raises(InputError, match="other data"):
         compress(model, tmp_path / "small", chosen)
-    shutil.copyfile(data, mine)
+    shutil.copyfile(data, tmp_path / changed)
     compress(model, tmp_path / "small", chosen)
+    assert not list(tmp_path.glob(".small*"))
+
+
+def test_the_state_of_a_run_with_another_model_that_guesses_words(model: Path, data: Path, tmp_path: Path) -> None:
+    guesser = make_checkpoint(tmp_path / "guesser", "bert", task="fill-mask")
+    chosen = config({"method": "depth", "num_layers": 2}, {"method": "distill", "augment": 1, "augment_model": guesser}, data=data)
+    with killed_in("distill"):
+        compress(model, tmp_path / "small", chosen)
+    shutil.copyfile(model / "model.safetensors", guesser / "model.safetensors")
+    with pytest.raises(InputError, match="other data"):
+        compress(model, tmp_path / "small", chosen)
+
+
+def test_a_run_that_was_killed_writes_the_same_files(model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two steps, and after the last one."""
+    chosen = config({"method": "student"}, {"method": "vocabulary"}, data=data)
+    compress(model, tmp_path / "whole", chosen)
+    with killed_in("vocabulary"):
+        compress(model, tmp_path / "killed", chosen)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("trtbert.compression._facts", stop)
+        compress(model, tmp_path / "killed", chosen)
+    assert (tmp_path / ".killed.training" / "2-vocabulary" / "finished").is_dir()
+    compress(model, tmp_path / "killed", chosen)
+    whole, killed = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("whole", "killed"))
+    assert killed == whole
+
+
+def test_killed_while_compiling(model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is there, and the same call goes on with compiling it."""
+    small, chosen = tmp_path / "small", config({"method": "depth", "num_layers": 2}, data=data, compile=CompileConfig())
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("trtbert.compression.compile", stop)
+        compress(model, small, chosen)
+    written = (small / FACTS).stat().st_mtime_ns
+    with pytest.raises(InputError, match="with other options"):
+        compress(model, small, config({"method": "depth", "num_layers": 1}, data=data, compile=CompileConfig()))
+    done = compress(model, small, chosen)
+    assert (small / FACTS).stat().st_mtime_ns == written and done.facts == json.loads((small / FACTS).read_text(encoding="utf-8"))
+    assert done.package is not None and (tmp_path / "small.package" / "manifest.json").is_file()
     assert not list(tmp_path.glob(".small*"))
 
 
@@ -188,9 +237,9 @@ def test_a_recipe_that_compiles(model: Path, data: Path, tmp_path: Path, capsys:
 
 def test_what_cannot_be_compiled_is_still_compressed(model: Path, data: Path, tmp_path: Path) -> None:
     how = CompileConfig(max_drop=0, precision="int8", eval_data=tmp_path / "nothing.csv")
-    with pytest.raises(InputError, match=r"The compressed model itself is in .*small"):
+    with pytest.raises(InputError, match=r"The compressed model itself is in .*small: .*trtbert compile .*small -o .*small.package"):
         compress(model, tmp_path / "small", config({"method": "ffn"}, data=data, compile=how))
-    assert (tmp_path / "small" / FACTS).is_file() and not (tmp_path / "small.package").exists()
+    assert [path.name for path in tmp_path.glob("*small*")] == ["small"] and (tmp_path / "small" / FACTS).is_file()
 
 
 @pytest.mark.parametrize("content", ["step = 1", '[[step]]\nmethod = "ffn"\ntraining = 1', 'compile = 1\n[[step]]\nmethod = "ffn"'])
@@ -314,6 +363,12 @@ def test_an_output_that_is_there(model: Path, data: Path, tmp_path: Path) -> Non
     assert (tmp_path / "mine" / "file").is_file()
 
 
+@pytest.mark.parametrize("output", [".", "/"])
+def test_an_output_without_a_name(output: str, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compress", str(model), "-o", output, "--method", "depth", "--num-layers", "2"]) == 2
+    assert capsys.readouterr().err == f"error: {output} cannot be the output; give a folder name.\n"
+
+
 def test_an_error_before_training_leaves_no_state(model: Path, data: Path, tmp_path: Path) -> None:
     """Else the command with the right option would be refused for the state of the wrong one."""
     with pytest.raises(InputError, match="at most 8 can go"):
@@ -322,12 +377,25 @@ def test_an_error_before_training_leaves_no_state(model: Path, data: Path, tmp_p
     assert not list(tmp_path.glob(".*"))
 
 
+LATE = """
+import os, sys, time
+import trtbert.compression
+from trtbert.cli import main
+time.sleep(3 * int(os.environ["RANK"]))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def test_two_processes_write_one_output(model: Path, data: Path, tmp_path: Path) -> None:
-    """Started as torchrun starts them; the second writes nothing."""
-    arguments = ["compress", model, "-o", tmp_path / "small", "--method", "finetune", "--data", data, "--epochs", "2", "--eval-data", data]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "trtbert"]
-    done = subprocess.run([*launcher, *arguments], capture_output=True, text=True, env=environment, timeout=180, check=False)
+    """Started as torchrun starts them; the second writes nothing, and is late: the first has done the step that trains nothing by then."""
+    (tmp_path / "late.py").write_text(LATE, encoding="utf-8")
+    (tmp_path / "recipe.toml").write_text(
+        '[training]\nepochs = 2\n\n[[step]]\nmethod = "depth"\nnum_layers = 2\n\n[[step]]\nmethod = "finetune"\n', encoding="utf-8"
+    )
+    arguments = ["compress", model, "-o", tmp_path / "small", "--recipe", tmp_path / "recipe.toml", "--data", data, "--eval-data", data]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", tmp_path / "late.py"]
+    done = subprocess.run([*launcher, *arguments], capture_output=True, text=True, env=environment, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     with quiet():
         assert read_checkpoint(tmp_path / "small").labels == ("negative", "neutral", "positive")
@@ -348,14 +416,15 @@ def test_labels_without_an_example(model: Path, tmp_path: Path) -> None:
 
 
 def test_numbers(tmp_path: Path) -> None:
-    """Regression: the length of a text is learnt; what counts is the order of the texts."""
-    options = {"problem_type": "regression", "id2label": {0: "length"}, "label2id": {"length": 0}}
+    """Regression, as one label alone says it: the length of a text is learnt; what counts is the order of the texts."""
+    options = {"id2label": {0: "length"}, "label2id": {"length": 0}}
     model = make_checkpoint(tmp_path / "model", "bert", task="text-classification", **options)
     rows = "".join(f"red{' cat' * (index % 5)},{(index % 5) / 4}\n" for index in range(40))
     (tmp_path / "data.csv").write_text("text,score\n" + rows, encoding="utf-8")
     step = {"method": "finetune", "training": TRAINING | {"epochs": 30, "learning_rate": 3e-3, "patience": 30}}
     done = compress(model, tmp_path / "tuned", config(step, data=tmp_path / "data.csv", eval_data=tmp_path / "data.csv"))
     assert done.facts["steps"][0]["last_loss"] < 0.05 and done.facts["after"]["spearman"] > 90
+    assert json.loads((tmp_path / "tuned" / "config.json").read_text(encoding="utf-8"))["problem_type"] == "regression"
     how = CompileConfig(precision="int8", runtime="onnxruntime", eval_data=tmp_path / "data.csv", max_drop=5.0)
     quantization = compile(tmp_path / "tuned", tmp_path / "package", how).manifest.quantization
     assert quantization is not None and quantization.budget is not None and quantization.budget.metric == "spearman"

@@ -72,43 +72,38 @@ def compress(
     """Run the steps of `config` one after the other and write the result into the new folder `output`; compile it into
     `output`.package where `config` says how.
 
-    A run that was killed is gone on with by the same call: what it saved is in `.NAME.training` beside the output. Raises a TrtbertError,
-    and writes no output, where the model, the data or an option cannot be used, or training fails; where only compiling fails the model
-    is there.
+    A run that was killed, while compiling too, is gone on with by the same call: what it saved is in `.NAME.training` beside the output.
+    Raises a TrtbertError, and writes no output, where the model, the data or an option cannot be used, or training fails; where only
+    compiling fails the model is there.
     """
     output, source = Path(output), find_model(Path(model))
-    package = output.with_name(f"{output.name}.package")
-    options = _check(source, output, package, config, force)
+    options = _check(source, output, config, force)
     with quiet():
         on_stage("reading")
-        checkpoint, data, has_new_head = _read(source, config)
-        if has_new_head:
-            _check_teacher_of_new_head(config, checkpoint.task)
-        with _state_folder(output, config, checkpoint.sha256) as state, _folder(output, force) as folder:
-            run = _Run(config, source, data, state, on_progress, has_new_head=has_new_head)
-            before, steps = run.describe(checkpoint), []
-            for index, (step, chosen) in enumerate(zip(config.steps, options, strict=True)):
-                on_stage(step.method)
-                checkpoint, done = run.step(index, step, chosen, checkpoint)
-                steps.append(done)
-            write_checkpoint(checkpoint, folder)
-            facts = _facts(config, before, run.describe(checkpoint), steps)
-            (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    if config.compile is None or not is_main():
-        return Compressed(path=output, facts=facts)
-    return Compressed(path=output, facts=facts, package=_compile(output, package, config, checkpoint.task, force, on_stage, on_progress))
+        run = _Run(config, source, _state_of(output), on_progress)
+    with _state_folder(output, config, options, run.checkpoint.sha256) as state:
+        if not _is_written(output):
+            with quiet(), _folder(output, force) as folder:
+                run.write(options, folder, on_stage)
+            if is_main():
+                shutil.copyfile(output / FACTS, state / FACTS)
+        wait_for_everyone()  # before the state may go
+        facts = json.loads((output / FACTS).read_text(encoding="utf-8"))
+        if config.compile is None or not is_main():
+            return Compressed(path=output, facts=facts)
+        return Compressed(path=output, facts=facts, package=_compile(output, config, run.checkpoint.task, force, on_stage, on_progress))
 
 
-def _check(source: Path, output: Path, package: Path, config: CompressConfig, force: bool) -> list[Options]:
+def _check(source: Path, output: Path, config: CompressConfig, force: bool) -> list[Options]:
     """The options of each step; raises what can be told before any work."""
     options = [method_options(step, f"Step {number} ({step.method})") for number, step in enumerate(config.steps, 1)]
     _check_order(config, options)
     if output.resolve() == source.resolve():
         raise InputError(f"{output} is the model itself, and a run that fails must not lose it. Choose another output.")
-    if is_main():
+    if not _is_written(output):
         staging.check_output(output, force, _is_compressed)
     if config.compile is not None:
-        check_package_output(package, force)
+        check_package_output(_package_of(output), force)
         resolve(config.compile)
     if config.teacher is not None and not any(METHODS[step.method].has_teacher for step in config.steps):
         raise ConfigError(f"A teacher is given, and {', '.join(step.method for step in config.steps)} learns from none; leave it out.")
@@ -141,17 +136,24 @@ def _check_teacher_of_new_head(config: CompressConfig, task: Task) -> None:
         )
 
 
+def _package_of(output: Path) -> Path:
+    return output.with_name(f"{output.name}.package")
+
+
 def _compile(
-    model: Path, package: Path, config: CompressConfig, task: Task, force: bool, on_stage: Callable[[str], None], on_progress: Progress
+    model: Path, config: CompressConfig, task: Task, force: bool, on_stage: Callable[[str], None], on_progress: Progress
 ) -> Package:
     assert config.compile is not None
+    package = _package_of(model)
     chosen = config.compile if config.compile.task != "auto" else config.compile.model_copy(update={"task": task})
     if chosen.precision == "int8" and chosen.calibration_data is None and chosen.calibration_cache is None and config.data is not None:
         chosen = chosen.model_copy(update={"calibration_data": config.data, "text_column": config.text_column})
     try:
         return compile(model, package, chosen, force=force, on_stage=on_stage, on_progress=on_progress)
     except TrtbertError as error:
-        raise type(error)(f"{error}\nThe compressed model itself is in {model}: compile it by itself (trtbert compile {model}).") from error
+        raise type(error)(
+            f"{error}\nThe compressed model itself is in {model}: compile it by itself (trtbert compile {model} -o {package} ...)."
+        ) from error
 
 
 def is_main() -> bool:
@@ -182,65 +184,81 @@ def method_options(step: StepConfig, name: str = "The configuration") -> Options
 
 
 class _Run:
-    """What the steps share."""
+    """The model as the steps so far left it, and what the steps share."""
 
-    def __init__(
-        self, config: CompressConfig, source: Path, data: _Data, state: Path, on_progress: Progress, *, has_new_head: bool
-    ) -> None:
-        self.config, self.data, self.state, self.on_progress = config, data, state, on_progress
+    def __init__(self, config: CompressConfig, source: Path, state: Path, on_progress: Progress) -> None:
+        self.config, self.state, self.on_progress = config, state, on_progress
+        self.checkpoint, self.data, has_new_head = _read(source, config)
         self.teacher = config.teacher or source
+        if has_new_head:
+            _check_teacher_of_new_head(config, self.checkpoint.task)
         if has_new_head and config.teacher is None:
             self.teacher = self._finished(next((i for i, step in enumerate(config.steps) if step.method == "finetune"), 0))
 
+    def write(self, options: Sequence[Options], folder: Path, on_stage: Callable[[str], None]) -> None:
+        """Run the steps that are not finished yet; the model that the last one leaves and the facts of all go into `folder`.
+
+        The model goes from step to step by way of the state folder, so that where a run was killed makes no difference to what it writes.
+        """
+        is_finished = [(self._finished(index) / FACTS).is_file() for index in range(len(options))]
+        wait_for_everyone()  # before one of them finishes a step: all must find the same
+        before, steps = self._describe(), []
+        for index, (step, chosen) in enumerate(zip(self.config.steps, options, strict=True)):
+            on_stage(step.method)
+            finished = self._finished(index)
+            if not is_finished[index]:
+                self._finish(step, chosen, finished)
+            self.checkpoint = read_checkpoint(finished, task=self.checkpoint.task)
+            steps.append(json.loads((finished / FACTS).read_text(encoding="utf-8")))
+        shutil.copytree(finished, folder, dirs_exist_ok=True)
+        facts = _facts(self.config, before, self._describe(), steps)
+        (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
     def _finished(self, index: int) -> Path:
-        """The folder that holds the model after the step, once it is done."""
+        """The folder that holds the model after the step, and the facts of it, once it is done."""
         return self.state / f"{index + 1}-{self.config.steps[index].method}" / "finished"
 
-    def step(self, index: int, step: StepConfig, options: Options, checkpoint: Checkpoint) -> tuple[Checkpoint, dict[str, Any]]:
-        """The checkpoint after the step, and the facts of it; read from the state folder where the step was finished before."""
-        finished = self._finished(index)
-        if (finished / FACTS).is_file():
-            return read_checkpoint(finished, task=checkpoint.task), json.loads((finished / FACTS).read_text(encoding="utf-8"))
+    def _finish(self, step: StepConfig, options: Options, finished: Path) -> None:
         method = METHODS[step.method]
         job = Job(
-            checkpoint=checkpoint,
-            teacher=self._teacher(checkpoint) if method.has_teacher else None,
+            checkpoint=self.checkpoint,
+            teacher=self._teacher() if method.has_teacher else None,
             labelled=self.data.labelled,
             texts=self.data.texts,
             training=step.training,
-            evaluate=self._score(checkpoint) if self.data.held_back else None,
+            evaluate=self._score() if self.data.held_back else None,
             state=finished.parent,
             on_step=self.on_progress,
         )
         torch.manual_seed(step.training.seed)
         result = method.run(job, options)
-        notes = [*result.notes, *self.missing_labels(checkpoint)] if method.is_trained else list(result.notes)
+        notes = [*result.notes, *self._missing_labels()] if method.is_trained else list(result.notes)
         facts = {"method": step.method, "options": options.model_dump(mode="json"), "notes": notes, **result.facts}
         if method.is_trained:
             facts["training"] = step.training.model_dump()
         if is_main():
             _write_finished(result.checkpoint, facts, finished)
-        wait_for_everyone()
-        return result.checkpoint, facts
+        wait_for_everyone()  # before they read it
 
-    def missing_labels(self, checkpoint: Checkpoint) -> Iterator[str]:
+    def _missing_labels(self) -> Iterator[str]:
         """A sentence on the classes or tags that no labelled example has, if there are such."""
-        if not self.data.labelled or checkpoint.task not in _CLASSIFIED or is_regression(checkpoint.model.config):
+        if not self.data.labelled or self.checkpoint.task not in _CLASSIFIED or is_regression(self.checkpoint.model.config):
             return
         found = {label for example in self.data.labelled for label in example.label}
-        if missing := [label for label in checkpoint.labels if label not in found]:
+        if missing := [label for label in self.checkpoint.labels if label not in found]:
             shown = f"{', '.join(missing[:5])}{', ...' * (len(missing) > 5)}"
-            yield f"{len(missing)} of {len(checkpoint.labels)} labels have no example: {shown}"
+            yield f"{len(missing)} of {len(self.checkpoint.labels)} labels have no example: {shown}"
 
-    def describe(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """Size, cost and score of a model; MACs of families whose layers are known."""
+    def _describe(self) -> dict[str, Any]:
+        """Size, cost and score of the model; MACs of families whose layers are known."""
+        model = self.checkpoint.model
         facts: dict[str, Any] = {
-            "parameters": count_parameters(checkpoint.model),
-            "macs": self._macs(checkpoint.model),
-            "layers": checkpoint.model.config.to_dict().get("num_hidden_layers", checkpoint.model.config.to_dict().get("n_layers")),
+            "parameters": count_parameters(model),
+            "macs": self._macs(model),
+            "layers": model.config.to_dict().get("num_hidden_layers", model.config.to_dict().get("n_layers")),
         }
         if self.data.held_back:
-            facts[self.data.metric or ""] = round(self._score(checkpoint)(checkpoint.model), 2)
+            facts[self.data.metric or ""] = round(self._score()(model), 2)
         return facts
 
     def _macs(self, model: Any) -> int | None:
@@ -249,11 +267,12 @@ class _Run:
         except UnsupportedError:
             return None
 
-    def _teacher(self, checkpoint: Checkpoint) -> Checkpoint:
+    def _teacher(self) -> Checkpoint:
         """The model named, the one that came, or where that had no head the finetuned one; read anew: a step may have changed it."""
-        return read_checkpoint(find_model(self.teacher), task=checkpoint.task)
+        return read_checkpoint(find_model(self.teacher), task=self.checkpoint.task)
 
-    def _score(self, checkpoint: Checkpoint) -> Callable[[Any], float]:
+    def _score(self) -> Callable[[Any], float]:
+        checkpoint = self.checkpoint
         with tempfile.TemporaryDirectory() as name:
             facts = describe(checkpoint, Path(name))
             encoder = Encoder(facts, TorchRuntime(checkpoint), tokenizer=Path(name, facts.tokenizer.file))
@@ -296,20 +315,28 @@ def _read_model(folder: Path, config: CompressConfig, is_labelled: bool) -> tupl
     return read_checkpoint(folder, task=config.task, new_labels=labels, seed=config.steps[0].training.seed), True
 
 
+def _state_of(output: Path) -> Path:
+    return output.resolve().parent / f".{output.resolve().name}.training"
+
+
+def _is_written(output: Path) -> bool:
+    """Whether the output is that of the run whose state is beside it: there is nothing left to do but to compile it."""
+    kept, written = _state_of(output) / FACTS, output / FACTS
+    return kept.is_file() and written.is_file() and kept.read_bytes() == written.read_bytes()
+
+
 @contextmanager
-def _state_folder(output: Path, config: CompressConfig, sha256: str) -> Iterator[Path]:
+def _state_folder(output: Path, config: CompressConfig, options: Sequence[Options], sha256: str) -> Iterator[Path]:
     """The folder of this run, new or of the same run that was killed; it stays where the run fails after it saved anything.
 
     InputError for a run of something else, and while another process works in it.
     """
-    folder = output.resolve().with_name(f".{output.resolve().name}.training")
-    used = {name: path for name in _FILES if (path := getattr(config, name)) is not None}
-    contents = {name: sha256_of([path] if path.is_file() else sorted(path.glob("*.safetensors"))) for name, path in used.items()}
-    facts = {"config": config.model_dump(mode="json"), "model": sha256, "sha256": contents}
-    run = json.dumps(facts, indent=1, sort_keys=True)
+    folder = _state_of(output)
     if not is_main():
         yield folder
         return
+    facts = {"config": config.model_dump(mode="json"), "model": sha256, "sha256": _contents(config, options)}
+    run = json.dumps(facts, indent=1, sort_keys=True)
     with _locked(folder, output):
         marker = folder / "run.json"
         if marker.is_file() and marker.read_text(encoding="utf-8") != run:
@@ -320,11 +347,19 @@ def _state_folder(output: Path, config: CompressConfig, sha256: str) -> Iterator
         marker.write_text(run, encoding="utf-8")
         try:
             yield folder
-        except BaseException:
-            if not any(path.is_file() and path != marker for path in folder.rglob("*")):
+        except BaseException as error:
+            is_in_vain = isinstance(error, TrtbertError) and _is_written(output)  # what could not be compiled will not be next time
+            if is_in_vain or not any(path.is_file() and path != marker for path in folder.rglob("*")):
                 shutil.rmtree(folder)
             raise
         shutil.rmtree(folder)
+
+
+def _contents(config: CompressConfig, options: Sequence[Options]) -> dict[str, str]:
+    """The hash of each file, and of the files in each model folder, that the run reads beside its model."""
+    values = [getattr(config, name) for name in _FILES] + [value for chosen in options for _, value in chosen]
+    paths = [path for value in values for path in (value if isinstance(value, tuple) else (value,)) if isinstance(path, Path)]
+    return {str(path): sha256_of([path] if path.is_file() else sorted(filter(Path.is_file, path.glob("*")))) for path in paths}
 
 
 @contextmanager
