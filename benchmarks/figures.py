@@ -128,10 +128,13 @@ def measure(figure: Figure, data: Path | None, work: Path) -> bool:
         progress(f"{figure.name}: without {', '.join(missing)} in the folder of --data, not all of it is measured")
     command = figure.command if missing or not figure.more else f"{figure.command} {figure.more}"
     progress(f"{figure.name}: {command} (about {figure.minutes} minutes)")
+    folders = {"data": str(data and data.absolute()), "work": str(work), "minilm": str(find_minilm())}
     try:
-        printed = run(command, {"data": str(data and data.absolute()), "work": str(work), "minilm": str(find_minilm())}, work)
+        printed = run(command, folders, work)
     except subprocess.CalledProcessError as error:
         return _leave_out(figure, f"exit code {error.returncode} of {shlex.join(error.cmd)}")
+    for name, folder in folders.items():
+        printed = printed.replace(folder, name)  # no path of this machine
     fill(DOCS, figure.name, as_markdown(printed, command))
     return True
 

@@ -30,7 +30,8 @@ def fill(docs: Path, figure: str, printed: str) -> None:
         if place["figure"] != figure:
             return place[0]
         names = place["rows"].split()
-        lines = list(_chosen(printed.strip(), names)) if names else [printed.strip()]
+        text = printed.rstrip().lstrip("\n")
+        lines = list(_chosen(text, names)) if names else [text]
         return "\n".join([place["head"], "", *lines, "", "<!-- end -->"])
 
     for page in figures_of(docs).get(figure, []):

@@ -57,11 +57,12 @@ def test_a_figure_without_its_data_is_left_as_it_was(tmp_path: Path, capsys: pyt
 @pytest.mark.parametrize(("code", "is_filled"), [(0, True), (4, True), (1, False)])
 def test_a_missed_target_is_measured_all_the_same(code: int, is_filled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "page.md").write_text(PAGE)
-    (tmp_path / "script.py").write_text(f"import sys; print('seven'); sys.exit({code})")
+    (tmp_path / "script.py").write_text(f"import sys; print('seven of', sys.path[0] + '/x'); sys.exit({code})")
     monkeypatch.setattr(FIGURES, "DOCS", tmp_path)
     figure = FIGURES.Figure(name="minilm", command=f"python {tmp_path}/script.py", minutes=1)
     assert FIGURES.measure(figure, None, tmp_path) is is_filled
-    assert ("    seven\n" in (tmp_path / "page.md").read_text()) is is_filled
+    shown = f"\n    $ {figure.command}\n    seven of work/x\n"  # no folder of the machine
+    assert (shown in (tmp_path / "page.md").read_text()) is is_filled
 
 
 def test_in_a_pipe_a_table_is_markdown(capsys: pytest.CaptureFixture[str]) -> None:
