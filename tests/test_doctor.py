@@ -115,3 +115,6 @@ def test_a_library_is_really_imported(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (found["dying_module"].problem, found["dying_module"].advice) == ("broken", "its import ended with status -6")
     assert found["half_module"].problem == "broken" and "no_such_thing" in str(found["half_module"].advice)
     assert (found["not_there"].problem, found["not_there"].advice) == ("missing", "pip install 'trtbert[x]'")
+    monkeypatch.setattr(doctor, "_TIMEOUT", 0.01)
+    slow = doctor._library(Library("fine_module", "x", ""))
+    assert (slow.problem, slow.advice) == ("broken", "its import took longer than 0.01 s")

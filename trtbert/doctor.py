@@ -144,7 +144,10 @@ def describe(machine: Machine) -> Iterator[str]:
 
 def _library(library: Library) -> Found:
     code = f"import {library.module} as m; print(getattr(m, '__version__', 'installed'))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+    except subprocess.TimeoutExpired:
+        return Found(library.module, None, BROKEN, f"its import took longer than {_TIMEOUT} s", library.purpose)
     if done.returncode == 0:
         return Found(library.module, done.stdout.strip().splitlines()[-1].partition("-")[0], purpose=library.purpose)
     last = (done.stderr.strip().splitlines() or [f"its import ended with status {done.returncode}"])[-1]
