@@ -95,10 +95,16 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
 def test_the_site_in_a_browser(page: Page, address: str) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(f"{address}/index.html", wait_until="networkidle")  # with the index of the search: before that nobody listens to the field
+    page.goto(f"{address}/index.html")
     assert page.locator("h1").inner_text().startswith("Start in five minutes")
-    page.locator("input.md-search__input").fill("compute_capability")
-    page.locator(".md-search-result__item a").first.wait_for()
+    field, results = page.locator("input.md-search__input"), page.locator(".md-search-result__item a")
+    for _ in range(15):  # until somebody listens to the field, which no event tells of
+        field.fill("")
+        field.press_sequentially("compute_capability")
+        page.wait_for_timeout(1000)
+        if results.count():
+            break
+    results.first.wait_for(timeout=1000)
     page.keyboard.press("Escape")  # closes the search, which covers the page
     page.get_by_role("link", name="Limits", exact=True).first.click()
     page.wait_for_url("**/limits.html")
