@@ -31,7 +31,7 @@ class Figure:
 
     name: str
     command: str
-    """{data}, {work} and {minilm} are folders, and each of MADE a package, which is made where it is not there."""
+    """{data}, {work} and {minilm} are folders, and each of MADE a package, which is made anew."""
     minutes: int
     """About, on two cores."""
     data: Sequence[str] = ()
@@ -93,11 +93,11 @@ FIGURES = (
     ),
 )
 MADE = {
-    "minilm-fp32": "trtbert compile {minilm} -o {minilm-fp32} --runtime onnxruntime",
-    "minilm-openvino": "trtbert compile {minilm} -o {minilm-openvino} --runtime openvino",
-    "minilm-int8": "trtbert compile {minilm} -o {minilm-int8} --precision int8 --runtime openvino",
+    "minilm-fp32": "trtbert compile {minilm} -o {minilm-fp32} --force --runtime onnxruntime",
+    "minilm-openvino": "trtbert compile {minilm} -o {minilm-openvino} --force --runtime openvino",
+    "minilm-int8": "trtbert compile {minilm} -o {minilm-int8} --force --precision int8 --runtime openvino",
 }
-"""Packages in the folder of work."""
+"""Packages in the folder of work, of the compiler as it is: those of an earlier run are replaced."""
 
 
 def main() -> int:
@@ -128,7 +128,7 @@ def measure(figure: Figure, data: Path | None, work: Path) -> bool:
         progress(f"{figure.name}: without {', '.join(missing)} in the folder of --data, not all of it is measured")
     command = figure.command if missing or not figure.more else f"{figure.command} {figure.more}"
     progress(f"{figure.name}: {command} (about {figure.minutes} minutes)")
-    folders = {"data": str(data and data.absolute()), "work": str(work), "minilm": str(find_minilm())}
+    folders = {"work": str(work), "minilm": str(find_minilm())} | ({} if data is None else {"data": str(data.absolute())})
     try:
         printed = run(command, folders, work)
     except subprocess.CalledProcessError as error:
@@ -142,8 +142,8 @@ def measure(figure: Figure, data: Path | None, work: Path) -> bool:
 def run(command: str, folders: dict[str, str], work: Path) -> str:
     """What a command prints, after the packages that it names are made; CalledProcessError where one fails."""
     packages = {name: str(work / name) for name in MADE}
-    for name, package in packages.items():
-        if f"{{{name}}}" in command and not Path(package).is_dir():
+    for name in MADE:
+        if f"{{{name}}}" in command:
             subprocess.run(_arguments(MADE[name], folders | packages), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     arguments = _arguments(command, folders | packages)
     done = subprocess.run(arguments, cwd=ROOT, check=False, stdout=subprocess.PIPE, text=True)

@@ -65,6 +65,20 @@ def test_a_missed_target_is_measured_all_the_same(code: int, is_filled: bool, tm
     assert (shown in (tmp_path / "page.md").read_text()) is is_filled
 
 
+def test_where_trtbert_is_slower_is_told() -> None:
+    """The fastest of each side, of one precision, by more than the noise."""
+    race, contenders = benchmarks.load("race"), benchmarks.load("contenders")
+    kinds = {"PyTorch": "torch", "ORT": "onnx", "slow": "package", "fast": "package"}
+    members = [contenders.Contender(name=name, kind=kind, path=Path(name)) for name, kind in kinds.items()]
+
+    def row(*times: float) -> dict[str, object]:
+        return {name: contenders.Timing(rounds=[[time], [time]]) for name, time in zip(kinds, times, strict=True)}
+
+    timings = {"1 x 32": row(9, 4, 8, 5), "8 x 32": row(9, 4, 8, 4.04), "1 x 128": row(3, 4, 8, 2)}
+    assert list(race.find_losses(timings, members)) == ["1 x 32: fast takes 1.25 times as long as ORT"]
+    assert list(race.find_losses(timings, members[:2])) == []
+
+
 def test_in_a_pipe_a_table_is_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     table = Table(title="Times", caption="ms")
     table.add_column("")

@@ -69,16 +69,7 @@ def prune_l0(job: Job, options: L0Options) -> Result:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.training.seed)
         gates = LayerGates(encoder_layers(checkpoint.model), options.gates)
-    if options.target_sparsity > (possible := gates.largest_sparsity(options.multiple_of)):
-        raise InputError(
-            f"target_sparsity {options.target_sparsity:g} cannot be reached by gates on {', '.join(options.gates)}: at most "
-            f"{possible:.3f}. Lower it, or add gates."
-        )
-    if options.target_sparsity < (least := gates.least_sparsity(options.multiple_of)):
-        raise InputError(
-            f"target_sparsity {options.target_sparsity:g} would remove nothing: gates on {', '.join(options.gates)}, with neurons in "
-            f"multiples of {options.multiple_of}, begin at {least:.2g}. Raise it."
-        )
+    _check_target(gates, options)
     _train(job, options, teacher, gates, items)
     expected = float(gates.expected_sparsity().detach())
     kept = gates.choose(options.target_sparsity, options.multiple_of)
@@ -99,6 +90,20 @@ def prune_l0(job: Job, options: L0Options) -> Result:
             f"the gates had not settled: they expected {expected:.1%} to go, and {options.target_sparsity:.1%} were to; train longer"
         )
     return Result(checkpoint=checkpoint.with_model(model), notes=tuple(notes), facts=facts)
+
+
+def _check_target(gates: "LayerGates", options: L0Options) -> None:
+    """InputError for a target above what the gates can reach, or below what they begin at."""
+    if options.target_sparsity > (possible := gates.largest_sparsity(options.multiple_of)):
+        raise InputError(
+            f"target_sparsity {options.target_sparsity:g} cannot be reached by gates on {', '.join(options.gates)}: at most "
+            f"{possible:.3f}. Lower it, or add gates."
+        )
+    if options.target_sparsity < (least := gates.least_sparsity(options.multiple_of)):
+        raise InputError(
+            f"target_sparsity {options.target_sparsity:g} would remove nothing: gates on {', '.join(options.gates)}, with neurons in "
+            f"multiples of {options.multiple_of}, begin at {least:.2g}. Raise it."
+        )
 
 
 class LayerGates(nn.Module):
