@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from trtbert.predictor import Job
-from trtbert.serve.batching import Batch, Queue, QueueFullError, Ticket, bucket_end
+from trtbert.serve.batching import Batch, Queue, QueueFullError, Ticket, bucket_end, num_together
 
 
 class Encoding(list[int]):
@@ -53,6 +53,13 @@ def test_a_bucket_pads_little() -> None:
         assert end - length <= max(3, length / 8)
 
 
+def test_few_numbers_of_texts_run_together() -> None:
+    """So that the shapes a runtime prepares for are few; more than two thirds of what waits runs."""
+    numbers = [num_together(num) for num in range(1, 200)]
+    assert sorted(set(numbers)) == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192]
+    assert all(2 / 3 * num < together <= num for num, together in enumerate(numbers, start=1))
+
+
 def test_like_lengths_run_together_within_the_budget(model: Any) -> None:
     queue = Queue(1000)
     put(queue, model, 8, 30, 7, 6, 32)
@@ -63,14 +70,22 @@ def test_like_lengths_run_together_within_the_budget(model: Any) -> None:
     assert queue.num_tokens == 0
 
 
+def test_what_is_too_many_to_run_together_keeps_its_turn() -> None:
+    queue, model = Queue(1000), Model(1000)
+    put(queue, model, 8, 7, 30, 6, 5, 5)  # Five like the first: four run.
+    batches = [queue.take() for _ in range(3)]
+    assert [lengths(batch) for batch in batches] == [[8, 7, 6, 5], [5], [30]]
+    assert queue.num_tokens == 0
+
+
 def test_few_texts_run_with_their_neighbours() -> None:
     """Where their padding costs less than a batch of their own; many do not, and a budget is kept."""
-    queue, model, small = Queue(10000), Model(1000), Model(90)
+    queue, model, small = Queue(10000), Model(1000), Model(60)
     for owner in (model, small):
-        put(queue, owner, 20, 18, 12, 11, 23, 200, *[8] * 10)
+        put(queue, owner, 20, 15, 23, 200, *[8] * 4)
     batches = [queue.take() for _ in range(7)]
-    assert [lengths(batch) for batch in batches[:3]] == [[20, 18, 12, 11, 23], [200], [8] * 10]
-    assert [lengths(batch) for batch in batches[3:]] == [[20, 18, 12, 11], [23], [200], [8] * 10]
+    assert [lengths(batch) for batch in batches[:3]] == [[20, 15, 23], [200], [8] * 4]
+    assert [lengths(batch) for batch in batches[3:]] == [[20, 15], [23], [200], [8] * 4]
     assert [batch.length for batch in batches if batch] == [24, 208, 8, 20, 24, 208, 8]
     assert queue.num_tokens == 0
 

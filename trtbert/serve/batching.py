@@ -55,7 +55,7 @@ class Batch(NamedTuple):
     model: Model
     items: Sequence[Item]
     length: int
-    """That all are padded to: the end of the longest one's bucket. Few shapes: some runtimes prepare, and keep, something for each."""
+    """That all are padded to: the end of the longest one's bucket."""
 
 
 class QueueFullError(Exception):
@@ -66,6 +66,17 @@ def bucket_end(length: int) -> int:
     """The upper end of the bucket of `length`, a multiple of 4 tokens: a text gets at most 3 of padding, from 64 on at most an eighth."""
     step = max(4, 1 << max(0, length.bit_length() - 4))
     return -(-max(1, length) // step) * step
+
+
+def num_together(num: int) -> int:
+    """How many of `num` waiting texts run together: the next power of two below, or one and a half times that.
+
+    With the buckets this leaves few shapes: a runtime prepares, and keeps, something for each; one new to it costs OpenVINO as much as
+    a hundred tokens.
+    """
+    power = 1 << (num.bit_length() - 1)
+    more = power + power // 2
+    return more if num >= more else power
 
 
 def count_tokens(encoding: Encoding) -> int:
@@ -107,16 +118,22 @@ class Queue:
                 return None
             model, length = min(self._buckets, key=lambda key: self._buckets[key][0].ticket.number)
             lengths = self._run_together(model, length)
-            items = []
-            for key in [(model, length) for length in lengths]:
-                waiting = self._buckets[key]
-                items += [waiting.popleft() for _ in range(min(len(waiting), model.encoder.max_tokens // max(lengths) or 1))]
+            num_waiting = sum(len(self._buckets[model, end]) for end in lengths)
+            num_left = num_together(min(num_waiting, model.encoder.max_tokens // max(lengths) or 1))
+            items, longest = list[Item](), 0
+            for end in lengths:
+                waiting = self._buckets[model, end]
+                chosen = [waiting.popleft() for _ in range(min(len(waiting), num_left))]
+                if chosen:
+                    longest = max(longest, end)
                 if not waiting:
-                    del self._buckets[key]
+                    del self._buckets[model, end]
+                items += chosen
+                num_left -= len(chosen)
             for item in items:
                 item.ticket.waiting_tokens -= item.num_tokens
                 self.num_tokens -= item.num_tokens
-            return Batch(model, items, max(lengths))
+            return Batch(model, items, longest)
 
     def _run_together(self, model: Model, length: int) -> list[int]:
         """The bucket of `length`, and those beside it that cost less as padding than as a batch of their own, if they fit in whole."""
