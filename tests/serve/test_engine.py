@@ -92,7 +92,7 @@ def test_a_queue_that_would_take_long_is_full() -> None:
     async def ask() -> tuple[int, list[Any]]:
         engine, model = Engine(100_000, 0.5, lambda facts: None), Model()
         model.encoder = Slow()
-        await engine.run(model, job(64), [64])  # type: ignore[arg-type]  # So it is known: about 640 tokens a second.
+        await engine.run(model, job(*[64] * 10), [64] * 10)  # type: ignore[arg-type]  # So it is known: about 640 tokens a second.
         waiting = [asyncio.ensure_future(engine.run(model, job(64), [64])) for _ in range(10)]  # type: ignore[arg-type]
         await asyncio.sleep(0)
         with pytest.raises(Refusal) as refused:
@@ -104,6 +104,33 @@ def test_a_queue_that_would_take_long_is_full() -> None:
 
     status, waiting = asyncio.run(ask())
     assert status == 429 and all(task.result() == [(0, 64)] for task in waiting)
+
+
+def test_slow_first_batches_refuse_nobody() -> None:
+    """A runtime that still prepares is not as slow as that."""
+
+    class Preparing(Encoder):
+        num_left = 2
+
+        def rows(self, encodings: Sequence[Any], *, min_length: int) -> Any:
+            time.sleep(0.3 if self.num_left > 0 else 0.001)
+            self.num_left -= 1
+            return enumerate(encodings)
+
+    async def ask() -> list[Any]:
+        engine, model = Engine(100_000, 0.5, lambda facts: None), Model()
+        model.encoder = Preparing()
+        waiting = []
+        for _ in range(5):
+            engine.check_room()
+            waiting += [asyncio.ensure_future(engine.run(model, job(64), [64])) for _ in range(10)]  # type: ignore[arg-type]
+            await waiting[-10]
+        answers = await asyncio.gather(*waiting)
+        engine.check_room()
+        await engine.close()
+        return answers
+
+    assert asyncio.run(ask()) == [[(0, 64)]] * 50
 
 
 def test_a_cancelled_request_leaves_nothing() -> None:

@@ -16,8 +16,8 @@ from trtbert.serve.refusal import Refusal
 
 log = logging.getLogger(__name__)
 
-_NEW_SHARE = 0.1
-"""Of the last batch in the running mean of the engine's speed."""
+_FIRST_BATCHES = 10
+"""That say little of the engine's speed: some runtimes prepare something for each new shape, for longer than it then runs."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,22 @@ class _Outcome:
     failures: dict[Ticket, Exception] = field(default_factory=dict)
 
 
+class _Speed:
+    """Tokens in a second: the mean of the first batches, then a running mean in which the last one counts as much as each of those did."""
+
+    def __init__(self) -> None:
+        self._mean, self._num = 0.0, 0
+
+    def note(self, num_tokens: int, seconds: float) -> None:
+        self._num = min(self._num + 1, _FIRST_BATCHES)
+        self._mean += (num_tokens / seconds - self._mean) / self._num
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Infinite until the first batches have run: nobody is refused for what nobody knows."""
+        return math.inf if self._num < _FIRST_BATCHES else self._mean
+
+
 class Engine:
     """Made, asked and told of results in the event loop; only `_work` runs in the thread."""
 
@@ -51,7 +67,7 @@ class Engine:
         self._on_batch = on_batch
         self._loop = asyncio.get_running_loop()
         self._futures: dict[Ticket, asyncio.Future[list[Any]]] = {}
-        self._tokens_per_second = math.inf  # Until batches have run.
+        self._speed = _Speed()
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
@@ -88,7 +104,7 @@ class Engine:
 
     def _wait(self) -> float:
         """Seconds that what is in the queue takes."""
-        return self._queue.num_tokens / self._tokens_per_second
+        return self._queue.num_tokens / self._speed.tokens_per_second
 
     def _work(self) -> None:
         while (batch := self._queue.take()) is not None:
@@ -99,9 +115,7 @@ class Engine:
             del batch, outcome  # Else what they hold lives until the next request.
 
     def _deliver(self, outcome: _Outcome, facts: BatchFacts) -> None:
-        speed = (facts.num_tokens + facts.num_padding) / facts.seconds
-        known = self._tokens_per_second
-        self._tokens_per_second = speed if math.isinf(known) else known + _NEW_SHARE * (speed - known)
+        self._speed.note(facts.num_tokens + facts.num_padding, facts.seconds)
         for ticket, answers in outcome.answers:
             future = self._futures.get(ticket)
             if future is not None and not future.done():

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from trtbert.errors import PackageError
 from trtbert.predictor import Encoder, Predictor, load
 from trtbert.tasks import Task
 
@@ -31,5 +32,11 @@ class Model:
 
 
 def load_models(packages: Mapping[str, Path], threads: int) -> dict[str, Model]:
-    """Raises what `trtbert.load` does."""
-    return {name: Model(name, load(path, threads=threads)) for name, path in packages.items()}
+    """Each has run once: what a runtime puts off until then is done, on a GPU seconds of it. Raises what `trtbert.load` does."""
+    models = {name: Model(name, load(path, threads=threads)) for name, path in packages.items()}
+    for name, model in models.items():
+        try:
+            list(model.encoder.rows(model.encoder.tokenize(["A text to begin with."])))
+        except Exception as error:  # Runtimes raise what they like.
+            raise PackageError(f"{packages[name]} loads and does not run: {error}. `trtbert verify` says more.") from error
+    return models
