@@ -26,9 +26,10 @@ TRAINING = TrainingConfig(epochs=3, batch_size=8, learning_rate=1e-3)
 
 def logits(checkpoint: Checkpoint, model: torch.nn.Module) -> torch.Tensor:
     batch = collate(checkpoint, encode_texts(checkpoint, ["The museum opens at nine.", "Heavy rain"]))
+    device = next(model.parameters()).device  # While it trains that is a GPU, where there is one.
     with torch.no_grad():
-        result: torch.Tensor = model(**batch.inputs).logits
-    return result
+        result: torch.Tensor = model(**{name: tensor.to(device) for name, tensor in batch.inputs.items()}).logits
+    return result.cpu()
 
 
 def test_the_rate_grows_in_a_line() -> None:

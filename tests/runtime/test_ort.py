@@ -68,3 +68,13 @@ def test_cuda_names_its_wheel(path: Path) -> None:
     with pytest.raises(MissingRuntimeError, match="pip install onnxruntime-gpu") as raised:
         OrtRuntime(path, target="cuda")
     assert raised.value.exit_code == 5
+
+
+def test_cuda_of_wheels_is_loaded_first(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a word on stdout, where answers are printed."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcublasLt.so.13"))
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider"), pytest.raises(MissingRuntimeError, match="CUDA and cuDNN"):
+        OrtRuntime(path, target="cuda")
+    captured = capsys.readouterr()
+    assert "libcublasLt" in captured.err and not captured.out

@@ -1,5 +1,7 @@
 """Run an ONNX model with ONNX Runtime, on the CPU or with its CUDA provider."""
 
+import contextlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -58,6 +60,8 @@ def _providers(target: str) -> list[str]:
             "This package is for target cuda, and the installed ONNX Runtime has no CUDA provider: "
             "pip uninstall onnxruntime && pip install onnxruntime-gpu"
         )
+    with contextlib.redirect_stdout(sys.stderr):  # It prints what it does not find, which may be where the system looks.
+        onnxruntime.preload_dlls()  # CUDA and cuDNN from their wheels: no loader looks there.
     return ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
 
