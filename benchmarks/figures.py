@@ -5,6 +5,7 @@ fails keeps what it had. Scripts that miss a target have measured all the same.
 """
 
 import argparse
+import re
 import shlex
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from models import find_minilm
 from places import fill
+from runner import PROGRAM as RUNNER
 from tables import TARGET_MISSED, progress
 
 ROOT = Path(__file__).parent.parent
@@ -22,7 +24,6 @@ DOCS = ROOT / "docs"
 BANKING77 = ("banking77/train.csv", "banking77/test.csv")
 WNUT17 = ("wnut17/wnut17train.conll", "wnut17/emerging.dev.conll", "wnut17/emerging.test.annotated")
 BROWN = ("brown.txt",)
-RUNNER = "build/cpp/cpp/benchmark/runner_benchmark"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,8 @@ class Figure:
     """Files of the folder of data, without which it is left out."""
     more: str = ""
     """Arguments for which alone it needs the data, and goes without them where there is none."""
-    build: str | None = None
-    """A file of the project's build, without which it is left out."""
+    program: Path | None = None
+    """A program of the project's build, without which it is left out."""
 
 
 FIGURES = (
@@ -74,10 +75,11 @@ FIGURES = (
     Figure(name="embedding", command="python benchmarks/embed.py", minutes=20),
     Figure(
         name="cpp-speed",
-        command=f"python cpp/benchmark/compare.py {RUNNER} {{minilm-openvino}} {{data}}/brown.txt",
-        minutes=5,
+        command="python benchmarks/runner.py {minilm-openvino}",
+        minutes=3,
         data=BROWN,
-        build=RUNNER,
+        more="--texts {data}/brown.txt",
+        program=RUNNER,
     ),
     Figure(
         name="banking77",
@@ -122,8 +124,8 @@ def measure(figure: Figure, data: Path | None, work: Path) -> bool:
     missing = [name for name in figure.data if data is None or not (data / name).is_file()]
     if missing and not figure.more:
         return _leave_out(figure, f"it needs {', '.join(missing)} in the folder of --data")
-    if figure.build is not None and not (ROOT / figure.build).is_file():
-        return _leave_out(figure, f"it needs {figure.build}: docs/cpp.md says how it is built")
+    if figure.program is not None and not (ROOT / figure.program).is_file():
+        return _leave_out(figure, f"it needs {figure.program}: docs/cpp.md says how it is built")
     if missing:
         progress(f"{figure.name}: without {', '.join(missing)} in the folder of --data, not all of it is measured")
     command = figure.command if missing or not figure.more else f"{figure.command} {figure.more}"
@@ -154,7 +156,7 @@ def run(command: str, folders: dict[str, str], work: Path) -> str:
 
 def as_markdown(printed: str, command: str) -> str:
     """What has no table of Markdown stands as it was printed."""
-    return printed if "| --- |" in printed else textwrap.indent(f"$ {command}\n{printed}", "    ")
+    return printed if "| --- |" in printed else textwrap.indent(f"$ {re.sub('[{}]', '', command)}\n{printed}", "    ")
 
 
 def _arguments(command: str, places: dict[str, str]) -> list[str]:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from contenders import THREADS, Contender, race
+from contenders import Contender, race
 from models import find_minilm, write_banded
 from packages import Calibration, compile_fp32, compile_int8
 from tables import latency_table, make_console, print_machine
@@ -32,7 +32,7 @@ def main() -> int:
         contenders = [Contender(name=path.name, kind="package", path=path, is_compared=False) for path in packages]
         shapes = {(arguments.batch_size, tokens): 10 for tokens in arguments.tokens}
         timings = race(contenders, shapes, rounds=arguments.rounds, seconds=600)
-    console.print(latency_table("tokens to answers", timings, contenders[0].name, threads=THREADS))
+    console.print(latency_table("tokens to answers", timings, contenders[0].name))
     return 0
 
 

@@ -66,9 +66,9 @@ def print_machine(console: Console, *packages: str) -> None:
     console.print(f"trtbert {trtbert.__version__}, python {platform.python_version()}, " + ", ".join(f"{n} {version(n)}" for n in names))
 
 
-def latency_table(title: str, timings: Mapping[Shape, Mapping[str, Timing]], baseline: str, *, threads: int = THREADS) -> Table:
+def latency_table(title: str, timings: Mapping[Shape, Mapping[str, Timing]], baseline: str) -> Table:
     """A row for each shape and contender; the last column is the median over rounds of its time divided by the baseline's."""
-    table = Table(title=title, caption=f"ms; {race_caption(timings, threads)}")
+    table = Table(title=title, caption=f"ms; {race_caption(timings)}")
     for heading in ("batch x tokens", "", "p50", "p10-p90", "p99", f"of {baseline}"):
         table.add_column(heading, justify="left" if heading in ("batch x tokens", "") else "right", no_wrap=True)
     for (batch, length), row in timings.items():
@@ -80,10 +80,10 @@ def latency_table(title: str, timings: Mapping[Shape, Mapping[str, Timing]], bas
     return table
 
 
-def race_caption(timings: Mapping[Shape, Mapping[str, Timing]], threads: int) -> str:
+def race_caption(timings: Mapping[Shape, Mapping[str, Timing]]) -> str:
     """How a race was run."""
-    runs = ", ".join(f"{timing.num_runs} runs at batch {b}" for (b, _), row in timings.items() for timing in [next(iter(row.values()))])
-    return f"no padding, {threads} threads; {runs}, up to {WARM_UP} warm-up runs a turn; one process each, interleaved rounds"
+    runs = dict.fromkeys(f"{next(iter(row.values())).num_runs} runs at batch {batch}" for (batch, _), row in timings.items())
+    return f"no padding, {THREADS} threads; {', '.join(runs)}, up to {WARM_UP} warm-up runs a turn; one process each, interleaved rounds"
 
 
 def cost_table(title: str, costs: Mapping[str, Sequence[Cost]], what: str) -> Table:

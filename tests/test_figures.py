@@ -65,6 +65,27 @@ def test_a_missed_target_is_measured_all_the_same(code: int, is_filled: bool, tm
     assert (shown in (tmp_path / "page.md").read_text()) is is_filled
 
 
+def test_a_command_is_shown_with_the_names_of_its_packages() -> None:
+    assert FIGURES.as_markdown("a line\n", "trtbert benchmark {minilm-fp32} {minilm-int8}") == (
+        "    $ trtbert benchmark minilm-fp32 minilm-int8\n    a line\n"
+    )
+
+
+def test_a_figure_without_its_program_is_left_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figure = FIGURES.Figure(name="minilm", command="python none.py", minutes=1, program=tmp_path / "runner")
+    assert FIGURES.measure(figure, None, tmp_path) is False
+    assert "runner: docs/cpp.md says how it is built" in capsys.readouterr().err
+
+
+def test_the_runner_and_python_take_turns() -> None:
+    runner, order = benchmarks.load("runner"), list[str]()
+    ways = {name: lambda name=name: order.append(name) or len(order) for name in ("C++", "predict")}
+    timings = runner.time_in_turn(ways, 2)
+    assert order == ["C++", "predict", "predict", "C++"]
+    assert timings["predict"].rounds == [[2e3], [3e3]]
+    assert "| predict | 2500.0 (2100.0-2900.0) | 1.38 |" in benchmarks.load("tables").markdown_of(runner.table("title", timings))
+
+
 def test_where_trtbert_is_slower_is_told() -> None:
     """The fastest of each side, of one precision, by more than the noise."""
     race, contenders = benchmarks.load("race"), benchmarks.load("contenders")

@@ -114,6 +114,8 @@ def test_what_is_far_from_everything_is_no_typo(capsys: Output) -> None:
     assert "mean" not in _ends(capsys, ["compile", "model", "-o", "x", "--zzzz"])[1]
     assert "mean" not in _ends(capsys, ["xxxx", "--verbose"])[1]
     assert "mean" not in _ends(capsys, ["compile", "model", "-o", "x", "--target", "sm87"])[1]
+    assert "mean" not in _ends(capsys, ["compress", "model", "-o", "x", "--method", "heads", "--epochs", "3"])[1]  # --steps is no such flag
+    assert "mean" not in _ends(capsys, ["compress", "model", "-o", "x", "--epochs", "3"])[1]
 
 
 def test_a_method_with_a_typo(capsys: Output) -> None:

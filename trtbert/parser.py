@@ -66,8 +66,9 @@ class Parser(argparse.ArgumentParser):
         given = takewhile(lambda word: word.startswith("-") if self._subparsers else word != "--", self._given)
         names = [word.split("=")[0] for word in given if re.match("--?[a-zA-Z]{2}", word)]
         unknown = [name for name in names if not any(flag.startswith(name) for flag in flags)]
-        near = {name: get_close_matches(f"--{name.lstrip('-').lower()}", flags, 1) for name in unknown}
-        return [(name, found[0]) for name, found in near.items() if found]
+        words = [flag.removeprefix("--") for flag in flags]  # dashes are what all flags share: with them --epochs is near --steps
+        near = {name: get_close_matches(name.lstrip("-").lower(), words, 1) for name in unknown}
+        return [(name, f"--{found[0]}") for name, found in near.items() if found]
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
         if action.type is Path and not arg_string:

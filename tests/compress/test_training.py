@@ -44,7 +44,7 @@ def kill_at(step: int) -> Callable[[int, int, float], None]:
 
 
 def weights(checkpoint: Checkpoint) -> list[torch.Tensor]:
-    return [parameter.detach().clone() for parameter in checkpoint.model.parameters()]
+    return [parameter.detach().to("cpu", copy=True) for parameter in checkpoint.model.parameters()]
 
 
 def test_it_learns(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_groups_have_their_own_rate(tmp_path: Path) -> None:
 
 def test_nothing_to_train(tmp_path: Path) -> None:
     checkpoint = tiny(tmp_path)
-    with pytest.raises(InputError, match="the data holds no example"):
+    with pytest.raises(InputError, match="no example has an answer, or a word with a token, within 128 tokens"):
         train(checkpoint.model, lambda _b, _s: torch.tensor(0.0), [], CONFIG, collate=lambda items: collate(checkpoint, items))
     checkpoint.model.requires_grad_(False)
     with pytest.raises(InputError, match="every parameter of the model is frozen"):

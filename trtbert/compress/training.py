@@ -66,7 +66,10 @@ def train(
     that are not finite, InputError for no items or a state that belongs to another run.
     """
     if not items:
-        raise InputError("There is nothing to train on: the data holds no example that the model can learn from.")
+        raise InputError(
+            f"There is nothing to train on: no example has an answer, or a word with a token, within {config.max_length} tokens. "
+            "Raise max_length, or give other examples."
+        )
     run = _Run(module, loss, items, config, collate, groups, state)
     for other in frozen:
         other.to(run.accelerator.device)
