@@ -16,6 +16,7 @@ from trtbert.serve.config import ServeConfig, read_config
 from trtbert.serve.endpoints import ENDPOINTS
 from trtbert.serve.keys import Keys, read_keys
 from trtbert.serve.metrics import Metrics
+from trtbert.serve.supervisor import name_packages
 from trtbert.serve.tls import tls_context
 
 KEY, OTHER = "0123456789abcdef-one", "0123456789abcdef-two"
@@ -71,6 +72,21 @@ def test_wrong_options_are_named_as_they_were_given() -> None:
     assert sorted(re.findall(r"\n  (\S+): ", str(error.value))) == ["--workers", "TRTBERT_SERVE_PORT"]
     with pytest.raises(ConfigError, match="TRTBERT_SERVE_QUEUE_TOKENS 600 would never take a request of --max-tokens 700; raise it"):
         read_config({"max_tokens": 700}, {"TRTBERT_SERVE_QUEUE_TOKENS": "600"})
+
+
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_times_end(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"--drain-timeout: .*finite"):
+        read_config({"drain_timeout": value}, {})
+
+
+def test_a_package_has_the_name_of_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "one" / "inner").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("one")
+    monkeypatch.chdir(tmp_path / "one" / "inner")
+    assert list(name_packages([Path(".."), Path(), tmp_path / "link"])) == ["one", "inner", "link"]
+    with pytest.raises(ConfigError, match="both be served as 'one'"):
+        name_packages([Path(".."), tmp_path / "one"])
 
 
 def test_a_key_file_with_a_byte_order_mark(tmp_path: Path) -> None:

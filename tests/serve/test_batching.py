@@ -1,11 +1,15 @@
 """The queue: buckets, the token budget, whose turn it is, and what is given up."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from trtbert.config import Profile, Range
 from trtbert.predictor import Job
+from trtbert.predictor.batches import Batch as Planned
+from trtbert.predictor.batches import plan_batches
 from trtbert.serve.batching import Batch, Queue, QueueFullError, Ticket, bucket_end, num_together
 
 
@@ -32,13 +36,18 @@ def lengths(batch: Batch | None) -> list[int]:
 
 @dataclass(eq=False)
 class Model:
-    """With a token budget."""
+    """With a token budget, and the profile of an engine."""
 
     max_tokens: int = 64
+    profiles: Sequence[Profile] = ()
+    batch_tokens: int = 24
 
     @property
     def encoder(self) -> "Model":
         return self
+
+    def plan(self, lengths: Sequence[int], *, min_length: int) -> list[Planned]:
+        return plan_batches(lengths, self.profiles, max_tokens=self.max_tokens, min_length=min_length)
 
 
 @pytest.fixture
@@ -90,6 +99,27 @@ def test_few_texts_run_with_their_neighbours() -> None:
     assert queue.num_tokens == 0
 
 
+def test_an_engine_of_one_shape_is_filled_up() -> None:
+    """What costs the same runs together, as many as one run of the engine takes."""
+    profile = Profile(batch_size=Range(min=8, opt=8, max=8), seq_len=Range(min=128, opt=128, max=128))
+    queue, model = Queue(10000), Model(16384, [profile])
+    put(queue, model, 4, 100, 30, 60, 5, 128, 17, 90, 44, 3, 71)
+    batches = [queue.take(), queue.take()]
+    assert [len(lengths(batch)) for batch in batches] == [8, 3] and queue.num_tokens == 0
+
+
+def test_a_batch_is_one_run_of_the_engine() -> None:
+    queue, model = Queue(10000), Model(16384, [Profile(batch_size=Range(min=1, opt=8, max=16))])
+    put(queue, model, *[8] * 40)
+    assert [len(lengths(queue.take())) for _ in range(3)] == [16, 16, 8]
+
+
+def test_where_a_batch_costs_much_more_run_together() -> None:
+    queue, model = Queue(10000), Model(16384, batch_tokens=512)
+    put(queue, model, 8, 30, 60)
+    assert lengths(queue.take()) == [8, 30, 60]
+
+
 def test_a_text_longer_than_the_budget_runs_alone(model: Any) -> None:
     queue = Queue(1000)
     put(queue, model, 100, 100)
@@ -126,8 +156,9 @@ def test_a_full_queue_refuses_and_recovers(model: Any) -> None:
 def test_what_is_given_up_makes_room(model: Any) -> None:
     queue = Queue(1000)
     gone, stays = put(queue, model, 8, 40), put(queue, model, 8)
+    assert queue.num_tokens == 56 and queue.num_to_run == 56
     queue.remove(gone)
-    assert queue.num_tokens == 8
+    assert queue.num_tokens == 8 and queue.num_to_run == 8
     batch = queue.take()
     assert batch and [item.ticket for item in batch.items] == [stays]
     queue.close()

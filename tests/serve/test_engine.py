@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from trtbert.predictor import Job
+from trtbert.predictor.batches import Batch, plan_batches
 from trtbert.serve.engine import BatchFacts, Engine
 from trtbert.serve.refusal import Refusal
 
@@ -15,10 +16,13 @@ from trtbert.serve.refusal import Refusal
 class Encoder:
     """Runs nothing: a row is the encoding itself."""
 
-    max_tokens, max_length = 64, 64
+    max_tokens, batch_tokens = 64, 24
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
+
+    def plan(self, lengths: Sequence[int], *, min_length: int) -> list[Batch]:
+        return plan_batches(lengths, (), max_tokens=self.max_tokens, min_length=min(min_length, 64))
 
     def rows(self, encodings: Sequence[Any], *, min_length: int) -> Any:
         if self.error is not None:
@@ -92,7 +96,7 @@ def test_a_queue_that_would_take_long_is_full() -> None:
     async def ask() -> tuple[int, list[Any]]:
         engine, model = Engine(100_000, 0.5, lambda facts: None), Model()
         model.encoder = Slow()
-        await engine.run(model, job(*[64] * 10), [64] * 10)  # type: ignore[arg-type]  # So it is known: about 640 tokens a second.
+        await engine.run(model, job(*[64] * 11), [64] * 11)  # type: ignore[arg-type]  # So it is known: about 640 tokens a second.
         waiting = [asyncio.ensure_future(engine.run(model, job(64), [64])) for _ in range(10)]  # type: ignore[arg-type]
         await asyncio.sleep(0)
         with pytest.raises(Refusal) as refused:
@@ -131,6 +135,39 @@ def test_slow_first_batches_refuse_nobody() -> None:
         return answers
 
     assert asyncio.run(ask()) == [[(0, 64)]] * 50
+
+
+def test_a_quiet_time_makes_no_server_slow() -> None:
+    """Short texts that come alone take long for their tokens: what comes at once after them is refused no earlier than before."""
+
+    class Fixed(Encoder):
+        """A batch takes 10 ms, whatever is in it."""
+
+        max_tokens = 4096
+
+        def rows(self, encodings: Sequence[Any], *, min_length: int) -> Any:
+            time.sleep(0.01)
+            return enumerate(encodings)
+
+    async def ask() -> None:
+        engine, model = Engine(100_000, 0.5, lambda facts: None), Model()
+        model.encoder = Fixed()
+
+        async def burst() -> None:
+            waiting = []
+            for length in range(1, 65):
+                engine.check_room()
+                waiting += [asyncio.ensure_future(engine.run(model, job(length), [length])) for _ in range(3)]  # type: ignore[arg-type]
+                await asyncio.sleep(0)
+            await asyncio.gather(*waiting)
+
+        await burst()
+        for _ in range(30):
+            await engine.run(model, job(4), [4])  # type: ignore[arg-type]
+        await burst()
+        await engine.close()
+
+    asyncio.run(ask())
 
 
 def test_a_cancelled_request_leaves_nothing() -> None:

@@ -1,6 +1,7 @@
 """The page to try a model, in a real Chromium: what it shows is what the offline predictor answers."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import NEEDS_CHROMIUM, opened
-from tests.serve.server import Server
+from tests.serve.server import Server, serving
 from trtbert.predictor import Predictor
 
 pytestmark = NEEDS_CHROMIUM
@@ -91,6 +92,15 @@ def test_a_refusal_is_shown(browser: Browser, server: Server) -> None:
         page.locator("#first").fill("no mask")
         page.get_by_role("button", name="Run").click()
         expect(page.locator("#answer .error")).to_contain_text("mask")
+
+
+def test_a_key_in_the_address(page: Page, packages: dict[str, Path]) -> None:
+    with serving(packages["classifier"], env={"TRTBERT_SERVE_API_KEYS": "a-key-of-some-length-0123456789"}) as server:
+        page.goto(f"http://any:a-key-of-some-length-0123456789@127.0.0.1:{server.port}/")
+        page.locator("#first").fill("a red cat")
+        page.get_by_role("button", name="Run").click()
+        expect(page.get_by_role("status")).to_contain_text(" ms")
+        assert rows(page)
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])

@@ -10,7 +10,15 @@ from tokenizers import Encoding
 from trtbert.config import Profile, Target
 from trtbert.data import Text
 from trtbert.package import ModelFacts
-from trtbert.predictor.batches import MAX_TOKENS_CPU, MAX_TOKENS_GPU, longest_length, plan_batches
+from trtbert.predictor.batches import (
+    BATCH_TOKENS_CPU,
+    BATCH_TOKENS_GPU,
+    MAX_TOKENS_CPU,
+    MAX_TOKENS_GPU,
+    Batch,
+    longest_length,
+    plan_batches,
+)
 from trtbert.predictor.job import Job
 from trtbert.predictor.tokens import load_tokenizer, make_feeds, tokenize
 from trtbert.runtime import Array, Runtime
@@ -36,6 +44,8 @@ class Encoder:
         self._is_per_token = "sequence" in TASKS[self.facts.task].shape
         self.max_tokens = MAX_TOKENS_CPU if target == "cpu" else MAX_TOKENS_GPU
         """Of one batch, padding included."""
+        self.batch_tokens = BATCH_TOKENS_CPU if target == "cpu" else BATCH_TOKENS_GPU
+        """What a batch costs besides them."""
         if self._is_per_token:
             widths = [size for output in self.facts.outputs for size in output.shape[2:] if isinstance(size, int)]
             self.max_tokens = min(self.max_tokens, _MAX_OUTPUT_VALUES // math.prod(widths))
@@ -50,6 +60,10 @@ class Encoder:
             kept[index] = job.take(index, row)
         return job.finish(kept)
 
+    def plan(self, lengths: Sequence[int], *, min_length: int = 1) -> list[Batch]:
+        """The batches that texts of these lengths, in tokens, run in."""
+        return plan_batches(lengths, self._profiles, max_tokens=self.max_tokens, min_length=min(min_length, self.max_length))
+
     def rows(self, encodings: Sequence[Encoding], *, min_length: int = 1) -> Iterator[tuple[int, dict[str, Array]]]:
         """The index of each encoding with its row of every output, batch by batch; per-token outputs come without padding.
 
@@ -58,7 +72,7 @@ class Encoder:
         A row is a view of its batch: copy what is to outlive the loop.
         """
         lengths = [len(encoding) for encoding in encodings]
-        for batch in plan_batches(lengths, self._profiles, max_tokens=self.max_tokens, min_length=min(min_length, self.max_length)):
+        for batch in self.plan(lengths, min_length=min_length):
             members = [encodings[index] for index in batch.indices]
             outputs = self.runtime.run(make_feeds(members, self.facts, length=batch.length, num_rows=batch.num_rows))
             for row, index in enumerate(batch.indices):

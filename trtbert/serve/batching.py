@@ -1,20 +1,20 @@
 """Texts of many requests that wait for the engine -> batches of about equal lengths within the engine's token budget."""
 
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import count
 from typing import Any, NamedTuple
 
 from tokenizers import Encoding
 
 from trtbert.predictor import Job
+from trtbert.predictor.batches import Batch as Planned
 from trtbert.serve.models import Model
-
-_BATCH_TOKENS = 24
-"""What a batch costs besides its tokens, in tokens: weights are read and nodes are called once for all."""
 
 _numbers = count()
 
@@ -47,6 +47,10 @@ class Item(NamedTuple):
     @property
     def encoding(self) -> Encoding:
         return self.ticket.job.encodings[self.place]
+
+    @property
+    def bucket(self) -> int:
+        return bucket_end(len(self.encoding))
 
 
 class Batch(NamedTuple):
@@ -94,6 +98,8 @@ class Queue:
         self._changed = threading.Condition()
         self._is_closed = False
         self.num_tokens = 0
+        self.num_to_run = 0
+        """Tokens too, without those that are cut off, each text up to the end of its bucket."""
 
     @property
     def is_full(self) -> bool:
@@ -104,10 +110,10 @@ class Queue:
         with self._changed:
             if self.num_tokens + sum(num_tokens) > self._max_tokens:
                 raise QueueFullError
-            for index, (encoding, num) in enumerate(zip(ticket.job.encodings, num_tokens, strict=True)):
-                self._buckets.setdefault((ticket.model, bucket_end(len(encoding))), deque()).append(Item(ticket, index, num))
-            ticket.waiting_tokens = sum(num_tokens)
-            self.num_tokens += ticket.waiting_tokens
+            for place, num in enumerate(num_tokens):
+                item = Item(ticket, place, num)
+                self._buckets.setdefault((ticket.model, item.bucket), deque()).append(item)
+                self._count(item, +1)
             self._changed.notify()
 
     def take(self) -> Batch | None:
@@ -118,8 +124,7 @@ class Queue:
                 return None
             model, length = min(self._buckets, key=lambda key: self._buckets[key][0].ticket.number)
             lengths = self._run_together(model, length)
-            num_waiting = sum(len(self._buckets[model, end]) for end in lengths)
-            num_left = num_together(min(num_waiting, model.encoder.max_tokens // max(lengths) or 1))
+            num_left = _num_to_take(model, sum(len(self._buckets[model, end]) for end in lengths), max(lengths))
             items, longest = list[Item](), 0
             for end in lengths:
                 waiting = self._buckets[model, end]
@@ -131,19 +136,18 @@ class Queue:
                 items += chosen
                 num_left -= len(chosen)
             for item in items:
-                item.ticket.waiting_tokens -= item.num_tokens
-                self.num_tokens -= item.num_tokens
+                self._count(item, -1)
             return Batch(model, items, longest)
 
     def _run_together(self, model: Model, length: int) -> list[int]:
-        """The bucket of `length`, and those beside it that cost less as padding than as a batch of their own, if they fit in whole."""
+        """The bucket of `length`, and those beside it that cost less with it than as a batch of their own, if they fit in whole."""
         known = sorted(end for owner, end in self._buckets if owner is model)
         place = known.index(length)
         chosen, num, longest = [length], len(self._buckets[model, length]), length
         for end in (*reversed(known[:place]), *known[place + 1 :]):
             size = len(self._buckets[model, end])
-            padding = (end - longest) * num if end > longest else (longest - end) * size
-            if padding < _BATCH_TOKENS and max(end, longest) * (num + size) <= model.encoder.max_tokens:
+            together = _cost(model, num + size, max(end, longest))
+            if together < _cost(model, num, longest) + _cost(model, size, end):
                 chosen.append(end)
                 num, longest = num + size, max(end, longest)
         return chosen
@@ -154,16 +158,40 @@ class Queue:
             if not ticket.waiting_tokens:
                 return
             for key in [key for key in self._buckets if key[0] is ticket.model]:
-                kept = deque(item for item in self._buckets[key] if item.ticket is not ticket)
+                waiting, kept = self._buckets.pop(key), deque[Item]()
+                for item in waiting:
+                    if item.ticket is ticket:
+                        self._count(item, -1)
+                    else:
+                        kept.append(item)
                 if kept:
                     self._buckets[key] = kept
-                else:
-                    del self._buckets[key]
-            self.num_tokens -= ticket.waiting_tokens
-            ticket.waiting_tokens = 0
 
     def close(self) -> None:
         """No more batches once what waits has run."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
+
+    def _count(self, item: Item, sign: int) -> None:
+        item.ticket.waiting_tokens += sign * item.num_tokens
+        self.num_tokens += sign * item.num_tokens
+        self.num_to_run += sign * item.bucket
+
+
+def _cost(model: Model, num: int, length: int) -> float:
+    """In tokens; infinite for what does not fit in one batch."""
+    batch = _first_batch(model, num, length)
+    return model.encoder.batch_tokens + batch.num_rows * batch.length if len(batch.indices) == num else math.inf
+
+
+def _num_to_take(model: Model, num: int, length: int) -> int:
+    """Of `num` texts; all where an engine would fill the batch up anyway."""
+    batch = _first_batch(model, num, length)
+    return num_together(len(batch.indices)) if len(batch.indices) == batch.num_rows else len(batch.indices)
+
+
+@lru_cache(4096)
+def _first_batch(model: Model, num: int, length: int) -> Planned:
+    """What the engine makes of the first of `num` texts that are padded to `length`."""
+    return model.encoder.plan([length] * num, min_length=length)[0]

@@ -15,7 +15,7 @@ _PREFIX = "TRTBERT_SERVE_"
 class ServeConfig(BaseModel):
     """How packages are served; see `trtbert serve --help`. Each option is an environment variable too: TRTBERT_SERVE_PORT."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     host: str = Field(default="127.0.0.1", min_length=1)
     """Address to listen on"""

@@ -42,7 +42,10 @@ class _Outcome:
 
 
 class _Speed:
-    """Tokens in a second: the mean of the first batches, then a running mean in which the last one counts as much as each of those did."""
+    """Tokens in a second: the mean of the first batches, then a running mean in which the last one counts as much as each of those did.
+
+    Of batches beside which others waited: one that runs alone is small, and slow for its tokens.
+    """
 
     def __init__(self) -> None:
         self._mean, self._num = 0.0, 0
@@ -104,18 +107,19 @@ class Engine:
 
     def _wait(self) -> float:
         """Seconds that what is in the queue takes."""
-        return self._queue.num_tokens / self._speed.tokens_per_second
+        return self._queue.num_to_run / self._speed.tokens_per_second
 
     def _work(self) -> None:
         while (batch := self._queue.take()) is not None:
-            started = time.monotonic()
+            started, is_alone = time.monotonic(), self._queue.num_to_run == 0
             outcome = _run(batch)
             facts = _facts(batch, started)
-            self._loop.call_soon_threadsafe(self._deliver, outcome, facts)
+            self._loop.call_soon_threadsafe(self._deliver, outcome, facts, is_alone)
             del batch, outcome  # Else what they hold lives until the next request.
 
-    def _deliver(self, outcome: _Outcome, facts: BatchFacts) -> None:
-        self._speed.note(facts.num_tokens + facts.num_padding, facts.seconds)
+    def _deliver(self, outcome: _Outcome, facts: BatchFacts, is_alone: bool) -> None:
+        if not is_alone:
+            self._speed.note(facts.num_tokens + facts.num_padding, facts.seconds)
         for ticket, answers in outcome.answers:
             future = self._futures.get(ticket)
             if future is not None and not future.done():
@@ -146,11 +150,12 @@ def _run(batch: Batch) -> _Outcome:
 
 def _facts(batch: Batch, started: float) -> BatchFacts:
     lengths = [len(item.encoding) for item in batch.items]
+    planned = batch.model.encoder.plan(lengths, min_length=batch.length)
     return BatchFacts(
         model=batch.model.name,
         num_texts=len(lengths),
         num_tokens=sum(lengths),
-        num_padding=min(batch.length, batch.model.encoder.max_length) * len(lengths) - sum(lengths),
+        num_padding=sum(part.num_rows * part.length for part in planned) - sum(lengths),
         seconds=max(time.monotonic() - started, 1e-6),
         waited=[started - item.ticket.put_at for item in batch.items],
     )

@@ -64,10 +64,10 @@ def serve(paths: Sequence[Path], config: ServeConfig) -> int:
 
 
 def name_packages(paths: Sequence[Path]) -> dict[str, Path]:
-    """A package is served under the name of its folder; ConfigError where two have one name."""
+    """A package is served under the name of its folder, or of the link to it; ConfigError where two have one name."""
     packages: dict[str, Path] = {}
     for path in paths:
-        name = path.name or path.resolve().name
+        name = path.resolve().name if path.name in ("", "..") else path.name
         if name in packages:
             raise ConfigError(f"{packages[name]} and {path} would both be served as {name!r}; rename one of the folders.")
         packages[name] = path
