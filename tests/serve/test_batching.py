@@ -1,5 +1,7 @@
 """The queue: buckets, the token budget, whose turn it is, and what is given up."""
 
+import gc
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -132,6 +134,16 @@ def test_the_longest_wait_is_next(model: Any) -> None:
     for _ in range(100):
         put(queue, model, 8)
     assert lengths(queue.take()) == [60]
+
+
+def test_a_model_that_a_reload_replaced_is_let_go() -> None:
+    queue, model = Queue(1000), Model()
+    put(queue, model, 8, 30)
+    queue.take(), queue.take()
+    kept = weakref.ref(model)
+    del model
+    gc.collect()
+    assert kept() is None
 
 
 def test_models_do_not_mix(model: Any) -> None:

@@ -6,9 +6,9 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import count
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from tokenizers import Encoding
 
@@ -17,6 +17,8 @@ from trtbert.predictor.batches import Batch as Planned
 from trtbert.serve.models import Model
 
 _numbers = count()
+_first_batches = WeakKeyDictionary[Model, dict[tuple[int, int], Planned]]()
+"""By number of texts and length; a model that a reload replaced is let go."""
 
 
 @dataclass(eq=False)
@@ -191,7 +193,9 @@ def _num_to_take(model: Model, num: int, length: int) -> int:
     return num_together(len(batch.indices)) if len(batch.indices) == batch.num_rows else len(batch.indices)
 
 
-@lru_cache(4096)
 def _first_batch(model: Model, num: int, length: int) -> Planned:
     """What the engine makes of the first of `num` texts that are padded to `length`."""
-    return model.encoder.plan([length] * num, min_length=length)[0]
+    known = _first_batches.setdefault(model, {})
+    if (num, length) not in known:
+        known[num, length] = model.encoder.plan([length] * num, min_length=length)[0]
+    return known[num, length]
