@@ -125,8 +125,10 @@ def test_types_and_metadata_of_parquet_are_kept(package: Packages, tmp_path: Pat
     assert found.select(table.schema.names).equals(table)
     assert (found.schema.metadata or {})[b"made"] == b"here"
     assert pa.types.is_float32(found.schema.field("embedding").type.value_type)
-    with pytest.raises(InputError, match="'bytes' holds bytes"):
-        embed([str(tmp_path / "in.parquet")], tmp_path / "other", config.model_copy(update={"format": "jsonl"}))
+    for column in (table.column("bytes"), table.column("bytes").dictionary_encode()):
+        pq.write_table(table.set_column(3, "bytes", column), tmp_path / "in.parquet")
+        with pytest.raises(InputError, match="'bytes' holds bytes"):
+            embed([str(tmp_path / "in.parquet")], tmp_path / "other", config.model_copy(update={"format": "jsonl"}))
 
 
 def test_a_worker_opens_its_package_once(package: Packages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,12 @@ def test_parquet_that_is_not_utf8(package: Packages, tmp_path: Path, capsys: Out
     assert "after row 0: Invalid UTF8" in refusal(capsys, tmp_path, package("sentence-similarity"), tmp_path / "in.parquet")
 
 
+def test_a_time_zone_that_text_files_need(package: Packages, tmp_path: Path, capsys: Output) -> None:
+    pq.write_table(pa.table({"text": ["w1"], "when": pa.array([[1]], pa.list_(pa.timestamp("us", "Foo/Bar")))}), tmp_path / "in.parquet")
+    words = refusal(capsys, tmp_path, package("sentence-similarity"), tmp_path / "in.parquet", "--format", "jsonl")
+    assert "The column 'when' has the time zone 'Foo/Bar'" in words and "use --format parquet" in words
+
+
 def test_files_that_do_not_go_together(package: Packages, tmp_path: Path, capsys: Output) -> None:
     (tmp_path / "in").mkdir()
     a, _, c = (write_rows(tmp_path / "in" / name, make_rows(2)) for name in ("a.csv", "b.jsonl", "c.parquet"))
@@ -130,7 +136,7 @@ def test_an_address_where_nothing_is(package: Packages, tmp_path: Path, capsys: 
     source = write_rows(tmp_path / "a.csv", make_rows(2))
     arguments = ["embed", str(source), "-o", str(tmp_path / "out"), "--package", str(package("sentence-similarity"))]
     assert main([*arguments, "--address", "127.0.0.1:9"]) == 2
-    assert "There is no Ray cluster at 127.0.0.1:9" in capsys.readouterr().err
+    assert "No Ray cluster can be used at 127.0.0.1:9" in capsys.readouterr().err
 
 
 def test_packages(package: Packages, tmp_path: Path, capsys: Output) -> None:

@@ -66,12 +66,12 @@ def test_what_a_worker_cannot_answer(package: Packages, tmp_path: Path, capsys: 
 class _Dies(Worker):
     max_tries = 2
 
-    def _answer(self, batch: pa.RecordBatch, place: str) -> tuple[list[pa.Array], int]:
+    def _answer(self, batch: pa.RecordBatch) -> tuple[list[pa.Array], int]:
         if batch.column("id")[0].as_py() == "20":
             with (self._work.scratch.parent / "deaths").open("a") as file:
                 file.write("x")
             os._exit(1)
-        return super()._answer(batch, place)
+        return super()._answer(batch)
 
 
 def test_rows_that_end_every_worker_end_the_run(package: Packages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

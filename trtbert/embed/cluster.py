@@ -3,12 +3,13 @@
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from types import FrameType
 from typing import Any
@@ -30,6 +31,7 @@ _LOCAL_ENVIRONMENT = {
 }
 """Of a Ray that is started here."""
 _CONNECT_SECONDS = 10.0
+_END_SECONDS = 10.0
 _OBJECT_STORE = 128 * 2**20
 """Shards and what came of them: no rows."""
 
@@ -38,7 +40,8 @@ _OBJECT_STORE = 128 * 2**20
 def connected(config: EmbedConfig) -> Iterator[None]:
     """Ray, as the options say; one that the caller has started already is used and left running.
 
-    ConfigError for a cluster that cannot be reached or used.
+    MissingRuntimeError for one that does not start here, of which nothing is left; ConfigError for a cluster that cannot be reached or
+    used. SIGTERM, which Ray handles in ways of its own, ends the block with SystemExit.
     """
     if "ray" not in sys.modules:  # Else it has read its environment, and its processes must read the same.
         for name, value in (_ENVIRONMENT | (_LOCAL_ENVIRONMENT if config.address is None else {})).items():
@@ -48,39 +51,72 @@ def connected(config: EmbedConfig) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    before, others = signal.getsignal(signal.SIGTERM), _processes()
     try:
-        if config.address is not None and ":" in config.address:
-            host, _, port = config.address.rpartition(":")
-            socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()  # Ray itself would try for minutes.
-        with _no_stderr():
-            _start(config)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"There is no Ray cluster at {config.address}: {error}. Check the address, or leave it out.") from error
-    try:
-        with _terminable():
-            yield
+        _start(config)
+        _handle_sigterm(_exit)  # Ray's core takes it for a crash.
+        yield
     finally:
+        ours = _processes() - others if config.address is None else set()
         ray.shutdown()
+        _end(ours)
+        _handle_sigterm(before)
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM, which Ray's core takes for a crash, ends the block with SystemExit."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _exit)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _handle_sigterm(handler: Any) -> None:
+    """In the main thread, the only one that may."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _exit(number: int, _: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+def _processes() -> set[Any]:
+    """Those of every Ray that this process started, whose sessions are named after it."""
+    import psutil  # type: ignore[import-untyped]  # Ray brings it.
+
+    found = set[psutil.Process]()
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if re.search(rf"/session_[\d_-]+_{os.getpid()}/", " ".join(child.cmdline())):
+                found |= {child, *child.children(recursive=True)}
+    return found
+
+
+def _end(processes: set[Any]) -> None:
+    """Whatever still runs: Ray forgets those of a start that failed, and those that are slow to end."""
+    import psutil
+
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=_END_SECONDS)
+
+
 def _start(config: EmbedConfig) -> None:
+    try:
+        if config.address is not None and ":" in config.address:
+            host, _, port = config.address.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()  # Ray itself would try for minutes.
+        with _no_stderr():
+            _init(config)
+    except SystemExit as end:
+        if end.code == signal.SIGTERM:  # So ends Ray's own handler.
+            raise SystemExit(128 + signal.SIGTERM) from end
+        raise
+    except Exception as error:  # Ray raises it as it is where time is up.
+        words = str(error).rstrip(".")
+        if config.address is None:
+            raise MissingRuntimeError(
+                f"Ray did not start on this machine: {words}. Run the command again with less beside it, or free memory and space in "
+                "/tmp; Ray's logs are in /tmp/ray/session_latest/logs."
+            ) from error
+        raise ConfigError(f"No Ray cluster can be used at {config.address}: {words}. Check the address, or leave it out.") from error
+
+
+def _init(config: EmbedConfig) -> None:
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}

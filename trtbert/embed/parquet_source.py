@@ -1,6 +1,6 @@
 """A .parquet file: its rows are counted by its footer and cut where shards end, in the middle of a row group if need be."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
 import pyarrow as pa
@@ -29,17 +29,16 @@ def scan(paths: Sequence[str], texts: Sequence[str], rows_per_shard: int) -> tup
 
 
 def read(cut: Cut, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The rows in chunks; a row group that begins before them is read from its beginning."""
+    """The rows in chunks; a row group that begins before them is read from its beginning. InputError for what cannot be decoded."""
     end = cut.start + cut.rows
     with _open(cut.path) as file:
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         ends = list(accumulate(sizes))
         groups = [g for g, size in enumerate(sizes) if ends[g] > cut.start and ends[g] - size < end]
-        row = ends[groups[0]] - sizes[groups[0]] if groups else end
-        for batch in file.iter_batches(CHUNK, row_groups=groups) if groups else ():
+        first = ends[groups[0]] - sizes[groups[0]] if groups else end
+        for row, batch in _batches(cut.path, file.iter_batches(CHUNK, row_groups=groups) if groups else (), first):
             skipped = max(0, cut.start - row)
             wanted = batch.slice(skipped, max(0, min(end, row + len(batch)) - row - skipped))
-            row += len(batch)
             if len(wanted):
                 yield wanted.cast(schema)
 
@@ -49,6 +48,18 @@ def _open(path: str) -> pq.ParquetFile:
         return pq.ParquetFile(path, memory_map=False)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} cannot be read as Parquet: {error}. Check the file.") from error
+
+
+def _batches(path: str, batches: Iterable[pa.RecordBatch], first: int = 0) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Each with the number of its first row, from `first` on. InputError for one that cannot be decoded."""
+    row = first
+    try:
+        for batch in batches:
+            yield row, batch
+            row += len(batch)
+    except (pa.ArrowException, OSError) as error:
+        words = " ".join(str(error).split()).rstrip(".")  # Some come in several lines.
+        raise InputError(f"{path}, after row {row}: {words}. Write the file anew.") from error
 
 
 def _check_schema(path: str, schema: pa.Schema, texts: Sequence[str]) -> None:
@@ -67,17 +78,17 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _check_texts(path: str, file: pq.ParquetFile, texts: Sequence[str]) -> None:
-    row = 0
-    try:
-        for batch in file.iter_batches(2**16, columns=list(texts)):
-            for name in texts:
-                column = batch.column(name)
-                if column.null_count:
-                    null = row + pc.index(pc.is_null(column), True).as_py()
-                    raise InputError(
-                        f"{path}, row {null}: the column {name!r} must hold texts, got null. Leave the row out, or give it a text."
-                    )
-                column.validate(full=True)
-            row += len(batch)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}, after row {row}: {error}. Write the file anew.") from error
+    for row, batch in _batches(path, map(_validated, file.iter_batches(2**16, columns=list(texts)))):
+        for name in texts:
+            column = batch.column(name)
+            if column.null_count:
+                null = row + pc.index(pc.is_null(column), True).as_py()
+                raise InputError(
+                    f"{path}, row {null}: the column {name!r} must hold texts, got null. Leave the row out, or give it a text."
+                )
+
+
+def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
+    for column in batch.columns:  # Of the whole batch it would tell a column's number, for no user.
+        column.validate(full=True)
+    return batch

@@ -17,37 +17,69 @@ from trtbert.embed.json_columns import is_json, json_text
 from trtbert.errors import InputError
 
 Write = Callable[[pa.RecordBatch], None]
+_ARE_BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view)
 
 
 @contextmanager
 def writing(path: Path, scratch: Path, schema: pa.Schema, format: Format) -> Iterator[Write]:
     """A function that writes rows; they are at `path` when the block ends. `scratch` is a folder on the same disk.
 
-    Whoever writes the same rows to the same path, twice or at the same time, leaves the same file.
+    Whoever writes the same rows to the same path, twice or at the same time, leaves the same file. InputError for a value that the
+    format cannot hold, and for whatever the disk refuses: no OSError of the block may be about anything else.
     """
     temporary = scratch / f"{path.name}.{secrets.token_hex(4)}"
-    with _SINKS[format](temporary, schema) as write:
-        yield write
-    descriptor = os.open(temporary, os.O_RDONLY)
+    with written(path):
+        try:
+            with _SINKS[format](temporary, schema) as write:
+                yield write
+            _sync(temporary)
+            temporary.rename(path)
+        except Exception:  # Not what ends the process: the files that it leaves are its tries.
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """InputError where the block cannot write `path`, on a full disk for example."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"Cannot write {path}: {error.strerror or error}. Free some space, or choose another output.") from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    temporary.rename(path)
 
 
 def check_format(schema: pa.Schema, format: Format) -> None:
     """InputError for a column that only Parquet can hold."""
-    for field in schema:
-        if format != "parquet" and _holds_bytes(field.type):
-            raise InputError(f"The column {field.name!r} holds bytes ({field.type}), which a text file cannot; use --format parquet.")
+    for field in schema if format != "parquet" else ():
+        for kind in _kinds(field.type):
+            if any(is_bytes(kind) for is_bytes in _ARE_BYTES):
+                raise InputError(f"The column {field.name!r} holds bytes ({field.type}), which a text file cannot; use --format parquet.")
+            if pa.types.is_timestamp(kind) and not _is_known(kind):
+                raise InputError(f"The column {field.name!r} has the time zone {kind.tz!r}, which is not known here; use --format parquet.")
 
 
-def _holds_bytes(kind: pa.DataType) -> bool:
-    is_bytes = any(
-        test(kind) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view)
-    )
-    return is_bytes or any(_holds_bytes(kind.field(index).type) for index in range(kind.num_fields))
+def _kinds(kind: pa.DataType) -> Iterator[pa.DataType]:
+    """The type and those of what it holds."""
+    yield kind
+    inner = [kind.value_type] if pa.types.is_dictionary(kind) else [kind.field(index).type for index in range(kind.num_fields)]
+    for each in inner:
+        yield from _kinds(each)
+
+
+def _is_known(kind: pa.TimestampType) -> bool:
+    try:
+        pa.scalar(0, kind).as_py()
+    except ValueError:
+        return False
+    return True
 
 
 @contextmanager
@@ -84,7 +116,18 @@ def _csv_text(value: Any) -> str:
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
-    return zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    return zip(*map(_values, batch.schema.names, batch.columns), strict=True)
+
+
+def _values(name: str, column: pa.Array) -> list[Any]:
+    """InputError for one that Python does not have: bytes that are no UTF-8, a date after the year 9999."""
+    try:
+        values: list[Any] = column.to_pylist()
+    except (ValueError, OverflowError) as error:
+        raise InputError(
+            f"the column {name!r} holds a value that a text file cannot ({error}). Correct it, or use --format parquet."
+        ) from error
+    return values
 
 
 _SINKS = {"parquet": _parquet, "jsonl": _jsonl, "csv": _csv}

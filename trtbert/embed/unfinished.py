@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trtbert.embed.plan import Identity, Plan, differences, from_json, to_json
+from trtbert.embed.sinks import written
 from trtbert.embed.worker import Done
 from trtbert.errors import InputError
 from trtbert.staging import check_output
@@ -49,14 +50,15 @@ class Unfinished:
     def prepare(self) -> None:
         for folder in self.path.glob(_SCRATCH + "*"):
             shutil.rmtree(folder, ignore_errors=True)
-        self.scratch.mkdir()
+        with written(self.scratch):
+            self.scratch.mkdir()
 
     def note(self, done: Done, num_workers: int) -> None:
         self.done[done.name] = done
         wall = time.monotonic() - self._started
         self.past[self.run] = (wall, wall * num_workers)
         line = {"run": self.run, "wall_seconds": wall, "worker_seconds": wall * num_workers, "shard": asdict(done)}
-        with (self.path / _JOURNAL).open("a", encoding="utf-8") as stream:
+        with written(self.path / _JOURNAL), (self.path / _JOURNAL).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
@@ -65,7 +67,8 @@ class Unfinished:
         """Write the summary, leave the output files alone with it, and rename; an output that is there is replaced."""
         for folder in self.path.glob(_SCRATCH + "*"):
             shutil.rmtree(folder, ignore_errors=True)
-        (self.path / SUCCESS).write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        with written(self.path / SUCCESS):
+            (self.path / SUCCESS).write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         old = output.with_name(f".{output.name}.replaced")
         shutil.rmtree(old, ignore_errors=True)
         if output.exists():
@@ -89,7 +92,7 @@ class Unfinished:
                 if _size(self.path / done.name) == done.bytes:
                     self.done[done.name] = done
         if lines and not lines[-1].endswith("\n"):
-            (self.path / _JOURNAL).write_text("".join(lines[:-1]), encoding="utf-8")
+            os.truncate(self.path / _JOURNAL, sum(len(line.encode()) for line in lines[:-1]))  # Takes no space of a disk that was full.
 
 
 def check(output: Path, force: bool) -> None:
@@ -105,21 +108,19 @@ def partial_path(output: Path) -> Path:
 def opened(output: Path) -> Iterator[Unfinished]:
     """The folder of `output`, made where there is none; InputError while another process writes in it.
 
-    A folder that is still empty at the end is removed.
+    A folder that holds no plan at the end is removed.
     """
     path = partial_path(output)
-    try:
+    with written(path):
         path.mkdir(exist_ok=True)
         lock = os.open(path, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror}. Choose another output.") from error
     try:
         _lock(lock, path)
         try:
             yield Unfinished(path)
         finally:
-            if path.exists() and not any(path.iterdir()):
-                path.rmdir()
+            if path.exists() and _is_new(path):
+                shutil.rmtree(path)
     finally:
         os.close(lock)
 
@@ -134,10 +135,9 @@ def resume(folder: Unfinished, identity: Identity, force: bool) -> Plan | None:
     if plan is not None and not changed:
         folder._read_journal()
         return plan
-    found = {path.name for path in folder.path.iterdir()}
-    if not found - {_NEW_PLAN}:
+    if _is_new(folder.path):
         return None
-    if _PLAN not in found:
+    if not (folder.path / _PLAN).exists():
         raise InputError(f"{folder.path} was not made by trtbert and is in the way. Choose another output, or remove it yourself.")
     if not force:
         raise InputError(
@@ -151,8 +151,14 @@ def resume(folder: Unfinished, identity: Identity, force: bool) -> Plan | None:
 
 def save(folder: Unfinished, plan: Plan) -> None:
     temporary = folder.path / _NEW_PLAN
-    temporary.write_text(to_json(plan), encoding="utf-8")
-    temporary.rename(folder.path / _PLAN)
+    with written(folder.path / _PLAN):
+        temporary.write_text(to_json(plan), encoding="utf-8")
+        temporary.rename(folder.path / _PLAN)
+
+
+def _is_new(path: Path) -> bool:
+    """Whether it holds nothing, or a plan that was not written to its end."""
+    return not {file.name for file in path.iterdir()} - {_NEW_PLAN}
 
 
 def _read_plan(path: Path) -> Plan | None:

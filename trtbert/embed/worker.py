@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -77,15 +78,20 @@ class Worker:
             return Failed(type(error).__name__, str(error))
 
     def run(self, shard: Shard) -> Done:
-        """Raises what opening the package and predicting raise, before the file is there; UnsupportedError after too many tries."""
+        """Raises what opening the package, reading, predicting and writing raise, before the file is there.
+
+        UnsupportedError after too many tries.
+        """
         work, started = self._work, perf_counter()
         rows = tokens = 0
         path = shard.output(work.folder)
         self._check_tries(path)
+        chunks = self._chunks(shard)  # Opens the package: what goes wrong within is about the rows.
         with writing(path, work.scratch, work.output_schema, work.format) as write:
-            for batch in self._chunks(shard):
-                columns, num = self._answer(batch, f"{shard.cut.path}, rows {rows} to {rows + len(batch) - 1} of {shard.name}")
-                write(pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=work.output_schema))
+            for batch in chunks:
+                with _placed(f"{shard.cut.path}, rows {rows} to {rows + len(batch) - 1} of {shard.name}"):
+                    columns, num = self._answer(batch)
+                    write(pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=work.output_schema))
                 rows, tokens = rows + len(batch), tokens + num
             if rows != shard.cut.rows:
                 raise InputError(f"{shard.cut.path} changed while it was read: it has fewer rows than before.")
@@ -101,17 +107,13 @@ class Worker:
 
     def _chunks(self, shard: Shard) -> Iterator[pa.RecordBatch]:
         size = _FEATURES_CHUNK if self._task == "feature-extraction" else CHUNK
-        for batch in SOURCES[Path(shard.cut.path).suffix.lower()].read(shard.cut, self._work.schema):
-            yield from (batch.slice(start, size) for start in range(0, len(batch), size))
+        batches = SOURCES[Path(shard.cut.path).suffix.lower()].read(shard.cut, self._work.schema)
+        return (batch.slice(start, size) for batch in batches for start in range(0, len(batch), size))
 
-    def _answer(self, batch: pa.RecordBatch, place: str) -> tuple[list[pa.Array], int]:
+    def _answer(self, batch: pa.RecordBatch) -> tuple[list[pa.Array], int]:
         """The answers as columns, and the tokens that were run for them; texts of about one length run together."""
-        predictor = self._predictor
-        try:
-            job = predictor.job(_texts(batch, self._work.texts))
-            answers = predictor.encoder.run(job)
-        except TrtbertError as error:
-            raise type(error)(f"{place}: {error}") from error
+        job = self._predictor.job(_texts(batch, self._work.texts))
+        answers = self._predictor.encoder.run(job)
         return answer_columns(answers, self._task, list(self._work.answers)), sum(map(len, job.encodings))
 
     @property
@@ -126,6 +128,15 @@ class Worker:
         if package_digest(work.package) != work.digest:
             raise PackageError(f"{work.package} is not the same package on every machine. Copy it anew.")
         return predictor
+
+
+@contextmanager
+def _placed(place: str) -> Iterator[None]:
+    """Say in our own errors where the rows of the block lie."""
+    try:
+        yield
+    except TrtbertError as error:
+        raise type(error)(f"{place}: {error}") from error
 
 
 def _texts(batch: pa.RecordBatch, names: tuple[str, ...]) -> list[Text]:
