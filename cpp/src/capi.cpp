@@ -74,7 +74,14 @@ trtbert_status trtbert_load(char const* folder, int threads, trtbert_predictor**
 
 void trtbert_free(trtbert_predictor* predictor) { delete predictor; }
 
-char const* trtbert_task(trtbert_predictor const* predictor) { return predictor->predictor.manifest().task.c_str(); }
+char const* trtbert_task(trtbert_predictor const* predictor) {
+  char const* task = nullptr;
+  guarded([&] {
+    check(predictor, "predictor");
+    task = predictor->predictor.manifest().task.c_str();
+  });
+  return task;
+}
 
 trtbert_status trtbert_predict(trtbert_predictor const* predictor, char const* request, char** answer) {
   return guarded([&] {

@@ -85,6 +85,15 @@ def test_statuses_and_messages(library: ctypes.CDLL, packages: dict[Task, Path])
     library.trtbert_free(None)
 
 
+def test_no_predictor(library: ctypes.CDLL) -> None:
+    answer, width, values = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.POINTER(ctypes.c_float)()
+    texts = (ctypes.c_char_p * 1)(b"a")
+    assert library.trtbert_task(None) is None
+    assert library.trtbert_error() == b"The argument predictor is NULL."
+    assert library.trtbert_predict(None, b"{}", ctypes.byref(answer)) == INPUT
+    assert library.trtbert_embed(None, texts, 1, ctypes.byref(values), ctypes.byref(width)) == INPUT
+
+
 def test_threads_share_a_predictor(library: ctypes.CDLL, packages: dict[Task, Path]) -> None:
     predictor = _load(library, packages["text-classification"])
     requests = [json.dumps({"inputs": [text] * 3, "options": {"top_k": 3}}).encode() for text in SENTENCES]

@@ -42,6 +42,7 @@ def test_openai_client(server: Server, predictors: dict[str, Predictor]) -> None
         client.embeddings.create(model="gpt", input="a")
     with pytest.raises(openai.BadRequestError, match="dimensions"):
         client.embeddings.create(model="embedder", input="a", dimensions=7)
+    client.close()
 
 
 def test_rerank(server: Server, predictors: dict[str, Predictor]) -> None:

@@ -92,6 +92,20 @@ def test_what_would_take_too_much(repository: Path, bare: Path) -> None:
     assert "of those that are allowed at once" in reply["error"]
 
 
+def test_too_many_words_to_fill_in(repository: Path, predictors: dict[str, Predictor], bare: Path) -> None:
+    texts = ["[MASK] " * 100] * 9
+    replies = answer(repository, "filler", [{"text": texts}, {"text": texts[:8]}, {"text": ["a [MASK]"]}], bare=bare)
+    refused, most, other = replies["answers"]
+    assert refused["error"] == "The answer would hold 4500 words, more than 4096; send fewer texts at once."
+    assert [len(json.loads(text)) for text in most["answer"]["data"]] == [100] * 8
+    assert close([json.loads(other["answer"]["data"][0])], predictors["filler"].predict(["a [MASK]"]))
+
+
+def test_too_many_numbers(repository: Path, bare: Path) -> None:
+    [reply] = answer(repository, "features", [{"text": ["a " * 200] * 1000}], bare=bare)["answers"]
+    assert "numbers, more than 2097152; send fewer texts at once." in reply["error"]
+
+
 @pytest.fixture(scope="module")
 def plan(packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package for TensorRT in all but its plan, which is the ONNX model: no engine can be built without its GPU."""

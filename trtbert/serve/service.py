@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from trtbert.errors import ConfigError, InputError, TrtbertError, UnsupportedError
 from trtbert.hardware import num_cores
 from trtbert.predictor import Job
+from trtbert.predictor.answer_size import check_answer_size
 from trtbert.serve.batching import count_tokens
 from trtbert.serve.call import Call
 from trtbert.serve.config import ServeConfig
@@ -25,10 +26,6 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _INLINE = 8192
 """Bytes of text or numbers of an answer that the event loop handles itself, in about a millisecond; more go to a thread."""
-_MAX_VALUES = 2**21
-"""Most numbers in one answer, 40 MB of JSON."""
-_MAX_FILLED = 4096
-"""Most words that one request has filled in."""
 _TEXT_THREADS = 2
 
 
@@ -113,7 +110,10 @@ class Service:
             raise Refusal(400, str(error)) from error
         if sum(num_tokens) > self.config.max_tokens:
             raise Refusal(413, f"The texts have {sum(num_tokens)} tokens; a request may have {self.config.max_tokens}.")
-        _check_answer_size(model, job, len(texts), options)
+        try:
+            check_answer_size(model.predictor.manifest.model, job, len(texts), options)
+        except InputError as error:
+            raise Refusal(413, str(error)) from error
         values = await self.engine.run(model, job, num_tokens)
         return Answers(values, sum(map(len, job.encodings)))
 
@@ -138,16 +138,3 @@ def threads_of(config: ServeConfig) -> int:
 def _prepare(model: Model, texts: Sequence[Any], options: Mapping[str, Any]) -> tuple[Job, list[int]]:
     job = model.predictor.job(texts, **options)
     return job, [count_tokens(encoding) for encoding in job.encodings]
-
-
-def _check_answer_size(model: Model, job: Job, num_texts: int, options: Mapping[str, Any]) -> None:
-    """Refusal 413 where few texts make an answer that would fill the memory, or keep the engine from other requests."""
-    if model.task == "fill-mask":
-        mask = model.predictor.manifest.model.tokenizer.mask_token_id
-        num = sum(token == mask for encoding in job.encodings for token in encoding.ids) * options.get("top_k", 5)
-        most, what = _MAX_FILLED, "words"
-    else:
-        num_rows = sum(map(len, job.encodings)) if model.task == "feature-extraction" else num_texts
-        num, most, what = num_rows * model.width, _MAX_VALUES, "numbers"
-    if num > most:
-        raise Refusal(413, f"The answer would hold {num} {what}, more than {most}; send fewer texts at once.")

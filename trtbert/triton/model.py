@@ -15,15 +15,14 @@ import triton_python_backend_utils as triton
 _FOLDER = Path(__file__).parent
 sys.path.insert(0, str(_FOLDER / "vendored"))
 
-from trtbert.errors import InputError, TrtbertError  # noqa: E402
+from trtbert.errors import TrtbertError  # noqa: E402
 from trtbert.package import open_package  # noqa: E402
 from trtbert.predictor import Job, Predictor  # noqa: E402
+from trtbert.predictor.answer_size import check_answer_size  # noqa: E402
 from trtbert.triton.tensors import ENGINE_SUFFIX, arrays_from, inputs_of, texts_from  # noqa: E402
 
 _MAX_TOKENS = 32768
 """Of the windows of one request's questions, as of a request to `trtbert serve`."""
-_MAX_VALUES = 2**21
-"""Most numbers in one answer that is JSON, 40 MB of it."""
 
 
 class TritonEngine:
@@ -57,8 +56,6 @@ class TritonPythonModel:
         facts = package.manifest.model
         engine = TritonEngine(args["model_name"] + ENGINE_SUFFIX, [output.name for output in facts.outputs])
         self._task = facts.task
-        width = facts.outputs[0].shape[-1]
-        self._width = width if isinstance(width, int) else 1  # A reader's is the number of tokens.
         self._predictor = Predictor(package, engine)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
@@ -81,8 +78,7 @@ class TritonPythonModel:
         is_reader = self._task == "question-answering"
         options = {"max_windows": max(1, _MAX_TOKENS // self._predictor.encoder.max_length)} if is_reader else {}
         job = self._predictor.job(texts, **options)
-        if self._task == "feature-extraction" and (num := sum(map(len, job.encodings)) * self._width) > _MAX_VALUES:
-            raise InputError(f"The answer would hold {num} numbers, more than {_MAX_VALUES}; send fewer texts at once.")
+        check_answer_size(self._predictor.manifest.model, job, len(texts), options)
         return job
 
     def _answers(self, jobs: Mapping[int, Job]) -> dict[int, list[Any]]:

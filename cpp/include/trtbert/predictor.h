@@ -72,6 +72,12 @@ struct Fill {
   std::string sequence;  // the text with the token in the place of the mask
 };
 
+// Of the work that one request may make; none unless it is set.
+struct RequestLimits {
+  std::optional<size_t> max_windows = std::nullopt;  // as in AnswerOptions
+  std::optional<size_t> max_words = std::nullopt;    // as in fill_masks
+};
+
 // May be used from several threads. Each function is that of one task, and throws Error (kUnsupported) for a package of another.
 // A text that is too long is cut; a long context is read in windows. Throws Error (kInput) for texts that are not valid UTF-8.
 class TRTBERT_RUNNER_API Predictor {
@@ -97,13 +103,13 @@ class TRTBERT_RUNNER_API Predictor {
   std::vector<std::vector<float>> rank(std::vector<Text> const& pairs) const;
   // feature-extraction.
   std::vector<Features> features(std::vector<Text> const& texts) const;
-  // fill-mask: for each mask of each text the `top_k` likeliest tokens.
-  std::vector<std::vector<std::vector<Fill>>> fill_masks(std::vector<Text> const& texts, size_t top_k = 5) const;
+  // fill-mask: for each mask of each text the `top_k` likeliest tokens. More than `max_words` of all texts together are an Error (kInput).
+  std::vector<std::vector<std::vector<Fill>>> fill_masks(std::vector<Text> const& texts, size_t top_k = 5,
+                                                         std::optional<size_t> max_words = std::nullopt) const;
 
   // Whatever the task: {"inputs": [...], "options": {...}} -> {"outputs": [...]}, in the words of Python's `predict`.
   // Throws Error (kInput or kConfig) that names what is wrong in the request.
-  // `max_windows` bounds the work that a question with a long context makes, as in AnswerOptions.
-  std::string predict_json(std::string_view request, std::optional<size_t> max_windows = std::nullopt) const;
+  std::string predict_json(std::string_view request, RequestLimits const& limits = {}) const;
 
  private:
   struct Parts;

@@ -28,7 +28,7 @@ TRTBERT_RUNNER_API char const* trtbert_version(void);
 TRTBERT_RUNNER_API trtbert_status trtbert_load(char const* folder, int threads, trtbert_predictor** predictor);
 TRTBERT_RUNNER_API void trtbert_free(trtbert_predictor* predictor);
 
-/* The task of the package, such as "text-classification"; it lives as long as the predictor. */
+/* The task of the package, such as "text-classification"; it lives as long as the predictor. NULL where that is NULL. */
 TRTBERT_RUNNER_API char const* trtbert_task(trtbert_predictor const* predictor);
 
 /* {"inputs": [...], "options": {...}} -> {"outputs": [...]}, UTF-8 that ends with a NUL; give it to trtbert_free_text. */

@@ -115,9 +115,9 @@ Json answer_json(Answer const& answer) {
   return {{"score", answer.score}, {"start", answer.begin}, {"end", answer.end}, {"answer", answer.answer}};
 }
 
-Json answers(Predictor const& predictor, std::vector<Text> const& texts, OptionReader const& reader, std::optional<size_t> max_windows) {
+Json answers(Predictor const& predictor, std::vector<Text> const& texts, OptionReader const& reader, RequestLimits const& limits) {
   AnswerOptions options;
-  options.max_windows = max_windows;
+  options.max_windows = limits.max_windows;
   options.top_k = reader.number("top_k", 1).value_or(1);
   options.max_answer_length = reader.number("max_answer_len", 1).value_or(15);
   options.handles_impossible = reader.flag("handle_impossible_answer", false);
@@ -147,9 +147,10 @@ Json features(Predictor const& predictor, std::vector<Text> const& texts) {
   return outputs;
 }
 
-Json fills(Predictor const& predictor, std::vector<Text> const& texts, OptionReader const& options) {
+Json fills(Predictor const& predictor, std::vector<Text> const& texts, OptionReader const& options, RequestLimits const& limits) {
   Json outputs = Json::array();
-  for (auto const& masks : predictor.fill_masks(texts, static_cast<size_t>(options.number("top_k", 1).value_or(5)))) {
+  auto const top_k = static_cast<size_t>(options.number("top_k", 1).value_or(5));
+  for (auto const& masks : predictor.fill_masks(texts, top_k, limits.max_words)) {
     Json lists = Json::array();
     for (auto const& fills : masks) {
       Json& list = lists.emplace_back(Json::array());
@@ -184,7 +185,7 @@ std::vector<std::string> options_of(std::string const& task) {
 }
 
 Json outputs_of(Predictor const& predictor, std::vector<Text> const& texts, std::optional<Field> const& given,
-                std::optional<size_t> max_windows) {
+                RequestLimits const& limits) {
   std::string const& task = predictor.manifest().task;
   OptionReader const options(given, task, options_of(task));
   if (task == "sentence-similarity") {
@@ -197,17 +198,17 @@ Json outputs_of(Predictor const& predictor, std::vector<Text> const& texts, std:
     return entities(predictor, texts, options);
   }
   if (task == "question-answering") {
-    return answers(predictor, texts, options, max_windows);
+    return answers(predictor, texts, options, limits);
   }
   if (task == "text-ranking") {
     return ranks(predictor, texts);
   }
-  return task == "fill-mask" ? fills(predictor, texts, options) : features(predictor, texts);
+  return task == "fill-mask" ? fills(predictor, texts, options, limits) : features(predictor, texts);
 }
 
 }  // namespace
 
-std::string json_call(Predictor const& predictor, std::string_view request, std::optional<size_t> max_windows) {
+std::string json_call(Predictor const& predictor, std::string_view request, RequestLimits const& limits) {
   Json json;
   try {
     json = parse_json(request);
@@ -220,7 +221,7 @@ std::string json_call(Predictor const& predictor, std::string_view request, std:
   for (Field const& item : root["inputs"].items()) {
     texts.push_back(read_text(item));
   }
-  return Json{{"outputs", outputs_of(predictor, texts, root.find("options"), max_windows)}}.dump();
+  return Json{{"outputs", outputs_of(predictor, texts, root.find("options"), limits)}}.dump();
 }
 
 }  // namespace trtbert

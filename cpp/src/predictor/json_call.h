@@ -8,6 +8,6 @@
 
 namespace trtbert {
 
-std::string json_call(Predictor const& predictor, std::string_view request, std::optional<size_t> max_windows);
+std::string json_call(Predictor const& predictor, std::string_view request, RequestLimits const& limits);
 
 }  // namespace trtbert

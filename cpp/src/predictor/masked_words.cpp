@@ -38,16 +38,24 @@ std::vector<size_t> masks_of(Encoder const& encoder, Encoding const& encoding, i
 
 }  // namespace
 
-std::vector<std::vector<std::vector<Fill>>> fills_of(Encoder const& encoder, std::vector<Text> const& texts, size_t top_k) {
+std::vector<std::vector<std::vector<Fill>>> fills_of(Encoder const& encoder, std::vector<Text> const& texts, size_t top_k,
+                                                     size_t& words_left) {
   std::optional<int32_t> const mask = encoder.manifest().mask_token_id;
   if (!mask) {
     throw Error(ErrorKind::kUnsupported, "The tokenizer of this package has no mask token, so masks cannot be filled.");
   }
   std::vector<Encoding> const encodings = encoder.tokenize(texts);
   std::vector<std::vector<size_t>> places;
+  size_t words = 0;
   for (size_t i = 0; i < texts.size(); ++i) {
     places.push_back(masks_of(encoder, encodings[i], *mask, texts[i].text));
+    words += places.back().size() * top_k;
   }
+  if (words > words_left) {
+    throw Error(ErrorKind::kInput, "The answer would hold " + std::to_string(words) + " words, and of those that are allowed at once " +
+                                       std::to_string(words_left) + " are left. Send fewer texts at once, or a smaller top_k.");
+  }
+  words_left -= words;
   std::vector<std::vector<std::vector<Fill>>> results(texts.size());
   encoder.run(encodings, [&](size_t index, Rows const& rows) {
     Row const& row = output(rows, "scores");

@@ -2,6 +2,7 @@
 #include "trtbert/predictor.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "predictor/json_call.h"
 #include "predictor/tasks.h"
@@ -85,13 +86,15 @@ std::vector<Features> Predictor::features(std::vector<Text> const& texts) const 
   return in_chunks(texts, [&](std::vector<Text> const& chunk) { return features_of(parts_->encoder, chunk); });
 }
 
-std::vector<std::vector<std::vector<Fill>>> Predictor::fill_masks(std::vector<Text> const& texts, size_t top_k) const {
+std::vector<std::vector<std::vector<Fill>>> Predictor::fill_masks(std::vector<Text> const& texts, size_t top_k,
+                                                                  std::optional<size_t> max_words) const {
   check(parts_->encoder, "fill-mask", texts, false, false);
-  return in_chunks(texts, [&](std::vector<Text> const& chunk) { return fills_of(parts_->encoder, chunk, top_k); });
+  size_t words_left = max_words.value_or(std::numeric_limits<size_t>::max());
+  return in_chunks(texts, [&](std::vector<Text> const& chunk) { return fills_of(parts_->encoder, chunk, top_k, words_left); });
 }
 
-std::string Predictor::predict_json(std::string_view request, std::optional<size_t> max_windows) const {
-  return json_call(*this, request, max_windows);
+std::string Predictor::predict_json(std::string_view request, RequestLimits const& limits) const {
+  return json_call(*this, request, limits);
 }
 
 }  // namespace trtbert
