@@ -19,6 +19,7 @@ from trtbert.cli import main
 from trtbert.config import config_from_mapping
 from trtbert.errors import ConfigError
 from trtbert.package import MANIFEST, open_package
+from trtbert.version import __version__
 
 COMMANDS = (
     *("compile", "compress", "build", "verify", "predict", "inspect", "serve", "triton", "embed", "report", "doctor", "benchmark"),
@@ -218,7 +219,7 @@ def test_a_configuration_file_that_is_none(text: str, words: str, tmp_path: Path
 
 def test_a_configuration_file_that_is_missing(tmp_path: Path, capsys: Output) -> None:
     code, message = failure(capsys, ["compile", "m", "-o", str(tmp_path / "p"), "--config", str(tmp_path / "none.toml")])
-    assert code == 2 and "none.toml cannot be read" in message
+    assert code == 2 and "none.toml cannot be read: No such file or directory. Check the path." in message
 
 
 def _parse(*options: str) -> Any:
@@ -386,6 +387,23 @@ def test_inspect_an_onnx_file(source: tuple[Path, Path], tmp_path: Path, capsys:
     assert code == 2
 
 
+def test_inspect_a_missing_onnx_file(tmp_path: Path) -> None:
+    """No library is loaded for it."""
+    block = "import sys; sys.modules['onnx_ir'] = None; from trtbert.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", block, "inspect", str(tmp_path / "none.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, f"error: {tmp_path / 'none.onnx'} does not exist. Check the path.\n")
+
+
+def test_inspect_tells_who_made_a_graph(package: Path, capsys: Output) -> None:
+    assert main(["inspect", str(package / "model.onnx")]) == 0
+    assert f"made by trtbert {__version__}\n" in capsys.readouterr().out
+
+
+def test_texts_are_not_required(capsys: Output) -> None:
+    assert "required: PKG. " in usage_error(capsys, ["predict"])
+
+
 def test_inspect_another_file(package: Path, capsys: Output) -> None:
     code, message = failure(capsys, ["inspect", str(package / MANIFEST)])
     assert code == 2 and "is neither a package nor an ONNX model. Give a package folder or a file that ends in .onnx." in message
@@ -393,7 +411,7 @@ def test_inspect_another_file(package: Path, capsys: Output) -> None:
 
 def test_build_of_a_package_that_is_built(package: Path, tmp_path: Path, capsys: Output) -> None:
     code, message = failure(capsys, ["build", str(package), "-o", str(tmp_path / "out")])
-    assert code == 2 and "is no build kit" in message
+    assert code == 2 and "is no build kit" in message and f"trtbert predict {package} TEXT. Give a kit, which" in message
 
 
 def test_a_bug_shows_its_traceback(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,20 @@ def test_calibration_data_that_is_no_file(name: str, words: str, data: Path, arg
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "eval.csv does not exist. Check the path."), (b"a\n1\n", "none of the columns ['a'] is known"), (b"\0", "NUL byte")],
+)
+def test_eval_data_that_is_none_is_told_before_any_work(
+    content: bytes | None, words: str, data: Path, arguments: Arguments, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trtbert.pipeline.load_source", lambda *_: pytest.fail("the model is read"))
+    if content is not None:
+        (data / "eval.csv").write_bytes(content)
+    code, message = failure(capsys, arguments("--precision", "int8", "--max-drop", "1", "--eval-data", data / "eval.csv"))
+    assert code == 2 and words in message
+
+
 GOOD = {
     "texts beyond the longest input": (words(200, longest=90), "128 of 200 calibration texts are longer than 26 tokens and were cut"),
     "200,000 texts": (

@@ -100,6 +100,13 @@ def test_compiling_needs_its_extra(bare: pytest.MonkeyPatch) -> None:
     assert cpu.build_problem == "compiling needs torch, transformers, onnxscript: pip install 'trtbert[compile]'"
 
 
+def test_a_broken_library_is_not_to_be_installed(bare: pytest.MonkeyPatch) -> None:
+    bare.setattr(doctor, "_library", lambda one: doctor.Found(one.module, None, "broken" if one.module == "torch" else None))
+    routes = examine().routes
+    assert {route.build_problem for route in routes} == {"torch is installed and does not load: python -c 'import torch' says why"}
+    assert route("cpu", "onnxruntime", routes).run_problem is None
+
+
 def test_a_library_is_really_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "fine_module.py").write_text("__version__ = '3.2-local'")
@@ -115,6 +122,38 @@ def test_a_library_is_really_imported(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (found["dying_module"].problem, found["dying_module"].advice) == ("broken", "its import ended with status -6")
     assert found["half_module"].problem == "broken" and "no_such_thing" in str(found["half_module"].advice)
     assert (found["not_there"].problem, found["not_there"].advice) == ("missing", "pip install 'trtbert[x]'")
-    monkeypatch.setattr(doctor, "_TIMEOUT", 0.01)
-    slow = doctor._library(Library("fine_module", "x", ""))
-    assert (slow.problem, slow.advice) == ("broken", "its import took longer than 0.01 s")
+
+
+def test_a_slow_import_is_not_a_broken_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fine_module.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(doctor, "_TIMEOUT", 0.001)
+    slow, missing = (doctor._library(Library(name, "x", "")) for name in ("fine_module", "not_there"))
+    assert (slow.version, slow.problem, slow.advice) == ("installed", None, "its import took longer than 0.001 s")
+    assert (missing.problem, missing.advice) == ("missing", "pip install 'trtbert[x]'")
+
+
+@pytest.mark.parametrize(
+    ("script", "version", "problem", "advice"),
+    [
+        ("#!/bin/sh\necho cmake version 3.25.1", "3.25.1", None, None),
+        ("#!/bin/sh\n", "installed", None, None),
+        ("#!/bin/sh\necho one; echo 'no licence' >&2; exit 3", None, "broken", "no licence"),
+        ("#!/bin/sh\nexit 3", None, "broken", "cmake --version ended with status 3"),
+        ("#!/not/there", None, "broken", "No such file or directory: 'cmake'"),
+        ("#!/bin/sh\nprintf '\\377 4.5'", "4.5", None, None),
+        ("#!/bin/sh\nexec /bin/sleep 9", "installed", None, "cmake --version took longer than 0.5 s"),
+    ],
+    ids=["fine", "silent", "an error", "a status", "cannot start", "no UTF-8", "slow"],
+)
+def test_a_tool(
+    script: str, version: str | None, problem: str | None, advice: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cmake").write_text(script)
+    (tmp_path / "cmake").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if "sleep" in script:
+        monkeypatch.setattr(doctor, "_TIMEOUT", 0.5)
+    found = doctor._tool("cmake")
+    assert (found.version, found.problem) == (version, problem)
+    assert found.advice == advice or (advice is not None and str(found.advice).endswith(advice))

@@ -18,7 +18,7 @@ from tests.tiny_tokenizers import SENTENCES
 from trtbert import evaluation
 from trtbert.data import Example, Text
 from trtbert.errors import ConfigError, InputError
-from trtbert.evaluation import evaluate
+from trtbert.evaluation import are_right, evaluate
 from trtbert.predictor import Predictor, load
 from trtbert.predictor.encoder import Encoder
 from trtbert.runtime import Array
@@ -175,6 +175,7 @@ def test_question_answering(made: Callable[..., Made]) -> None:
     assert evaluate(encoder, right, "squad-em") == evaluate(encoder, right, "squad-f1") == 100
     partly = [right[0], replace(right[1], label=(BACKWARDS[-19:],))]
     assert evaluate(encoder, partly, "squad-em") == 50
+    assert sum(are_right(encoder, partly, "squad-em")) * 2 == len(partly) and all(are_right(encoder, right, "squad-em"))
     assert evaluate(encoder, partly, "squad-f1") == pytest.approx(50 * (1 + 2 * 10 / (10 + 20)))
 
 

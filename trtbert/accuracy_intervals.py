@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from trtbert.accuracy import FIDELITY, Judge
 from trtbert.data import Example
-from trtbert.evaluation import evaluate
+from trtbert.evaluation import are_right, evaluate
 from trtbert.fidelity import Fidelity
 from trtbert.package import Interval
 
@@ -28,19 +28,33 @@ class BlockJudge(Judge):
     """A Judge that also says how sure its scores are, from the scores of blocks of examples."""
 
     def intervals(self, model: ir.Model, quantized: ir.Model, int8_score: float) -> dict[str, Interval | None]:
-        """Those of package.Budget, for the float `model` and the `quantized` one; none where the metric is no mean over examples."""
+        """Those of package.Budget, for the float `model` and the `quantized` one.
+
+        None where the metric is no mean over examples, or all of them have the same score, so that nothing tells how far others may lie.
+        """
         is_share = self.metric == "squad-em" or (
             self._facts.task == "text-classification" and (self.metric == "accuracy" or (self.metric == FIDELITY and self._has_one_label))
         )
         is_nearest = self._facts.task == "sentence-similarity" and self.metric == "accuracy"  # each example depends on all others
-        found: dict[str, Interval | None] = {}
-        if is_share or is_nearest:
-            found["int8_interval"] = wilson(int8_score, self.num_examples)
-        if is_nearest or (blocks := self._blocks()) is None:
-            return found
+        if is_share:
+            return self._share_intervals(model, quantized, int8_score)
+        if is_nearest:
+            return {"int8_interval": wilson(int8_score, self.num_examples)}
+        if (blocks := self._blocks()) is None:
+            return {}
         weights, (float_scores, int8_scores) = [weight for _, weight in blocks], self._scores(blocks, model, quantized)
         drops = [before - after for before, after in zip(float_scores, int8_scores, strict=True)]
-        return {"int8_interval": bootstrap(int8_scores, weights), "drop_interval": bootstrap(drops, weights)} | found
+        return {"int8_interval": bootstrap(int8_scores, weights), "drop_interval": bootstrap(drops, weights)}
+
+    def _share_intervals(self, model: ir.Model, quantized: ir.Model, int8_score: float) -> dict[str, Interval | None]:
+        """Of examples that are each answered right or wrong; the float model is always right where it is the measure itself."""
+        share = wilson(int8_score, self.num_examples)
+        if self._fidelity is not None:
+            return {"int8_interval": share, "drop_interval": Interval(low=100 - share.high, high=100 - share.low, method="wilson")}
+        rights = [are_right(self._encoder(one), self._examples, self.metric) for one in (model, quantized)]
+        num_lost = sum(before and not after for before, after in zip(*rights, strict=True))
+        num_won = sum(after and not before for before, after in zip(*rights, strict=True))
+        return {"int8_interval": share, "drop_interval": tango(num_lost, num_won, self.num_examples)}
 
     @property
     def _has_one_label(self) -> bool:
@@ -92,8 +106,38 @@ def wilson(percent: float, num_examples: int) -> Interval:
     return Interval(low=100 * max(0.0, centre - half), high=100 * min(1.0, centre + half), method="wilson")
 
 
-def bootstrap(scores: Sequence[float], weights: Sequence[float]) -> Interval:
-    """Of the weighted mean of `scores`: percentiles of 2000 means of as many scores drawn with replacement, always the same ones."""
+def tango(num_lost: int, num_won: int, num_examples: int) -> Interval:
+    """Of the difference of two shares, in percent points, of the same examples, of which the second share has lost some and won others.
+
+    The differences that a score test does not reject: Tango, "Equivalence test and confidence interval for the difference in proportions
+    for the paired-sample design", Statistics in Medicine, 1998. With none lost and none won it is Wilson's upper limit of 0, both ways.
+    """
+    observed = num_lost - num_won
+
+    def is_inside(difference: float) -> bool:
+        linear = (2 * num_examples - observed) * difference - num_lost - num_won
+        root = math.sqrt(max(0.0, linear * linear + 8 * num_examples * num_won * difference * (1 - difference)))
+        won = (root - linear) / (4 * num_examples)  # the likeliest share of those won, if this is the difference
+        variance = num_examples * (2 * won + difference * (1 - difference))
+        return (observed - num_examples * difference) ** 2 <= _Z * _Z * variance
+
+    def limit(outside: float) -> float:
+        inside = observed / num_examples
+        for _ in range(50):
+            middle = (inside + outside) / 2
+            inside, outside = (middle, outside) if is_inside(middle) else (inside, middle)
+        return inside
+
+    return Interval(low=100 * limit(-1.0), high=100 * limit(1.0), method="tango")
+
+
+def bootstrap(scores: Sequence[float], weights: Sequence[float]) -> Interval | None:
+    """Of the weighted mean of `scores`: percentiles of 2000 means of as many scores drawn with replacement, always the same ones.
+
+    None where all scores are equal: so are all means then, which does not say that others are.
+    """
+    if len(set(scores)) < 2:
+        return None
     scores_N, weights_N = np.asarray(scores, float), np.asarray(weights, float)
     drawn_DN = np.random.default_rng(0).integers(0, len(scores_N), (_NUM_DRAWS, len(scores_N)))
     means_D = (scores_N * weights_N)[drawn_DN].sum(1) / weights_N[drawn_DN].sum(1)

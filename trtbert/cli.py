@@ -100,7 +100,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if rest and ("texts" not in parsed or any(text.startswith("-") for text in rest)):
         parsed.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
-        parsed.texts += rest
+        parsed.texts = [*parsed.texts, *rest]
     return parsed
 
 
@@ -304,7 +304,7 @@ def _add_predict(commands: Any) -> argparse.ArgumentParser:
         '  trtbert predict qa-package --json \'{"question": "Who?", "context": "Ada."}\'',
     )
     command.add_argument("package", type=_path, metavar="PKG")
-    command.add_argument("texts", nargs="*", metavar="TEXT", help="default: the lines of standard input")
+    command.add_argument("texts", nargs="*", default=[], metavar="TEXT", help="default: the lines of standard input")
     command.add_argument("--json", action="store_true", help='every text is JSON: "a text", ["a text", "its pair"] or an object')
     command.set_defaults(command=_predict)
     return command
@@ -475,8 +475,10 @@ def _read_table(path: Path, table: str) -> dict[str, Any]:
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"The configuration file {path} cannot be read: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"The configuration file {path} cannot be read: {error.strerror}. Check the path.") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"The configuration file {path} cannot be read: {error}. It must be TOML in UTF-8.") from error
 
 
 def _profiles(batch_sizes: list[list[int]] | None, seq_lens: list[list[int]] | None) -> list[dict[str, Any]]:
@@ -593,7 +595,9 @@ def _benchmark(parsed: argparse.Namespace) -> None:
 
 def _inspect(parsed: argparse.Namespace) -> None:
     is_file = parsed.path.is_file()
-    if parsed.path.suffix == ".onnx" and (is_file or not parsed.path.exists()):
+    if parsed.path.suffix == ".onnx" and not parsed.path.exists():
+        raise InputError(f"{parsed.path} does not exist. Check the path.")
+    if parsed.path.suffix == ".onnx" and is_file:
         from trtbert.inspection import describe_onnx
 
         lines = describe_onnx(parsed.path)

@@ -1,5 +1,6 @@
 """This machine -> the targets that it can compile for and run, and what to install for the others."""
 
+import importlib.util
 import platform
 import re
 import shutil
@@ -43,7 +44,7 @@ class Library:
 
 @dataclass(frozen=True)
 class Found:
-    """What is there of a library or tool: its version, or why it cannot be used."""
+    """What is there of a library or tool: its version, or why it cannot be used, with what to do or to know."""
 
     name: str
     version: str | None
@@ -143,25 +144,49 @@ def describe(machine: Machine) -> Iterator[str]:
 
 
 def _library(library: Library) -> Found:
-    code = f"import {library.module} as m; print(getattr(m, '__version__', 'installed'))"
-    try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=_TIMEOUT, check=False)
-    except subprocess.TimeoutExpired:
-        return Found(library.module, None, BROKEN, f"its import took longer than {_TIMEOUT} s", library.purpose)
+    done = _run([sys.executable, "-c", f"import {library.module} as m; print(getattr(m, '__version__', 'installed'))"])
+    if done is None:  # A busy machine or a slow disk is no fault of the library.
+        return _slow(library)
     if done.returncode == 0:
-        return Found(library.module, done.stdout.strip().splitlines()[-1].partition("-")[0], purpose=library.purpose)
-    last = (done.stderr.strip().splitlines() or [f"its import ended with status {done.returncode}"])[-1]
+        return Found(library.module, _last_line(done.stdout, "installed").partition("-")[0], purpose=library.purpose)
+    last = _last_line(done.stderr, f"its import ended with status {done.returncode}")
     if re.match(rf"ModuleNotFoundError: No module named '{library.module.partition('.')[0]}['.]", last):
         return Found(library.module, None, MISSING, f"pip install '{_distribution(library.extra)}'", library.purpose)
     return Found(library.module, None, BROKEN, last, library.purpose)
 
 
+def _slow(library: Library) -> Found:
+    """Whether it is installed, which can be told without an import."""
+    if importlib.util.find_spec(library.module.partition(".")[0]) is None:
+        return Found(library.module, None, MISSING, f"pip install '{_distribution(library.extra)}'", library.purpose)
+    return Found(library.module, "installed", advice=f"its import took longer than {_TIMEOUT} s", purpose=library.purpose)
+
+
 def _tool(name: str) -> Found:
     if shutil.which(name) is None:
         return Found(name, None, MISSING, purpose=_TOOLS[name])
-    done = subprocess.run([name, "--version"], capture_output=True, text=True, timeout=_TIMEOUT, check=False)
-    version = re.search(r"\d+\.\d+(\.\d+)?", done.stdout.splitlines()[-1] if name == "nvcc" else done.stdout)
+    done = _run([name, "--version"])
+    if done is None:
+        return Found(name, "installed", advice=f"{name} --version took longer than {_TIMEOUT} s", purpose=_TOOLS[name])
+    if done.returncode != 0:
+        last = _last_line(f"{done.stdout}\n{done.stderr}", f"{name} --version ended with status {done.returncode}")
+        return Found(name, None, BROKEN, last, _TOOLS[name])
+    version = re.search(r"\d+\.\d+(\.\d+)?", done.stdout)
     return Found(name, version[0] if version else "installed", purpose=_TOOLS[name])
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str] | None:
+    """None: it took too long. What cannot be started ends as what fails does."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT, check=False)
+    except subprocess.TimeoutExpired:
+        return None
+    except OSError as error:
+        return subprocess.CompletedProcess(command, 126, stdout="", stderr=str(error))
+
+
+def _last_line(text: str, otherwise: str) -> str:
+    return (text.strip().splitlines() or [otherwise])[-1]
 
 
 def _cpu() -> str:
@@ -192,9 +217,11 @@ def _precisions(target: Target, runtime: Runtime) -> Iterator[Precision]:
 
 
 def _build_problem(target: Target, runtime: Runtime, gpu: str | None, problems: Problems) -> str | None:
-    missing = [library.module for library in LIBRARIES if library.extra == "compile" and problems[library.module]]
-    if missing:
+    compiling = [library.module for library in LIBRARIES if library.extra == "compile"]
+    if missing := [module for module in compiling if problems[module] == MISSING]:
         return f"compiling needs {', '.join(missing)}: pip install 'trtbert[compile]'"
+    if broken := [module for module in compiling if problems[module] == BROKEN]:
+        return _does_not_load(broken[0])
     if runtime != "tensorrt":
         return _library_problem(runtime, problems)
     if gpu == target and (problem := _library_problem(runtime, problems)):
@@ -217,9 +244,13 @@ def _run_problem(target: Target, runtime: Runtime, gpu: str | None, problems: Pr
 def _library_problem(runtime: Runtime, problems: Problems) -> str | None:
     module = targets.MODULES[runtime]
     if problems[module] == BROKEN:
-        return f"{module} is installed and does not load: python -c 'import {module}' says why"
+        return _does_not_load(module)
     extra = next(library.extra for library in LIBRARIES if library.module == module)
     return None if problems[module] is None else f"{module} is missing: pip install '{_distribution(extra)}'"
+
+
+def _does_not_load(module: str) -> str:
+    return f"{module} is installed and does not load: python -c 'import {module}' says why"
 
 
 def _distribution(extra: str | None) -> str:

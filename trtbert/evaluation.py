@@ -43,18 +43,28 @@ def evaluate(encoder: Encoder, examples: Sequence[Example], metric: str) -> floa
     `examples` are those of the encoder's task, one or more. A word has the tag of its first token, or O where it was cut off.
     Raises ConfigError for a metric that is not one of the task's, InputError for examples that the model cannot answer.
     """
+    gold, predicted = _gold_and_predicted(encoder, examples, metric)
     task = encoder.facts.task
-    if metric not in (allowed := metrics.METRICS.get(task, ())):
-        raise ConfigError(f"The metric {metric!r} is not one for {task}, which has {', '.join(allowed) or 'none'}.")
-    if task == "text-classification" and _are_numbers(examples) != (metric == "spearman"):
-        raise ConfigError(f"The metric {metric!r} is not one for these examples: numbers have spearman, and labels have the others.")
-    gold: list[Any] = [example.label for example in examples]
-    predicted = _predictions(encoder, examples, metric)
     if task == "token-classification" and metric == "accuracy":
         gold, predicted = list(chain(*gold)), list(chain(*predicted))
     if task == "text-ranking":
         gold, predicted = _by_query(examples, gold), _by_query(examples, predicted)
     return _METRICS[metric](gold, predicted)
+
+
+def are_right(encoder: Encoder, examples: Sequence[Example], metric: str) -> list[bool]:
+    """Whether each example is answered right; for metrics that are the share of such: accuracy of texts, and squad-em."""
+    answers = zip(*_gold_and_predicted(encoder, examples, metric), strict=True)
+    return [_METRICS[metric]([gold], [predicted]) == 100.0 for gold, predicted in answers]
+
+
+def _gold_and_predicted(encoder: Encoder, examples: Sequence[Example], metric: str) -> tuple[list[Any], list[Any]]:
+    task = encoder.facts.task
+    if metric not in (allowed := metrics.METRICS.get(task, ())):
+        raise ConfigError(f"The metric {metric!r} is not one for {task}, which has {', '.join(allowed) or 'none'}.")
+    if task == "text-classification" and _are_numbers(examples) != (metric == "spearman"):
+        raise ConfigError(f"The metric {metric!r} is not one for these examples: numbers have spearman, and labels have the others.")
+    return [example.label for example in examples], _predictions(encoder, examples, metric)
 
 
 def metric_for(task: Task, examples: Sequence[Example]) -> Metric:

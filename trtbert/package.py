@@ -1,19 +1,20 @@
 """A package folder: the manifest that describes it, written last and checked whole when it is opened."""
 
 import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pydantic_core
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from trtbert import staging
 from trtbert.config import Pooling, Precision, Profile, Quantize, Runtime, Target
-from trtbert.errors import MissingRuntimeError, PackageError
+from trtbert.errors import InputError, MissingRuntimeError, PackageError
 from trtbert.tasks import Task
 
 FORMAT_VERSION: Literal[1] = 1
@@ -162,7 +163,7 @@ class Interval(_Record):
 
     low: float
     high: float
-    method: Literal["wilson", "bootstrap"]
+    method: Literal["wilson", "tango", "bootstrap"]
 
 
 class Budget(_Record):
@@ -174,9 +175,9 @@ class Budget(_Record):
     float_score: float
     int8_score: float
     int8_interval: Interval | None = None
-    """None for a metric that is no mean over the examples."""
+    """None for a metric that is no mean over the examples, and where all examples have the same score."""
     drop_interval: Interval | None = None
-    """Of float_score - int8_score, on the same examples."""
+    """Of float_score - int8_score, on the same examples; None likewise."""
 
 
 DYNAMIC = "dynamic"
@@ -206,7 +207,7 @@ class Quantization(_Record):
 class TensorHistogram(_Record):
     """How many |x| of a tensor lie in each of its bins of equal width, the first of which starts at 0."""
 
-    bin_width: float
+    bin_width: FiniteFloat
     counts: tuple[int, ...]
 
 
@@ -352,6 +353,15 @@ def read_histograms(package: Package) -> Histograms | None:
         raise PackageError(f"{package.path / HISTOGRAMS} does not hold histograms ({error}). Compile the package again.") from error
 
 
+def check_outside(packages: Sequence[Package], outputs: Sequence[Path]) -> None:
+    """Raise InputError for an output that is one of the packages' own files: even --force replaces none of these."""
+    for package in packages:
+        own = {(package.path / name).resolve() for name in (MANIFEST, *package.manifest.files)}
+        for output in outputs:
+            if output.resolve() in own:
+                raise InputError(f"{output} is a file of the package {package.path}, which needs it as it is. Choose another output.")
+
+
 def staged(output: Path | str, force: bool = False) -> AbstractContextManager[Path]:
     """A folder to write a package in, renamed to `output` on success only; see `trtbert.staging.staged`."""
     return staging.staged(Path(output), force=force, is_replaceable=_is_package)
@@ -390,6 +400,7 @@ def _manifest_fields(path: Path) -> dict[str, Any]:
         raise PackageError(f"{path} is no package: it holds no {MANIFEST}. Give a folder that `trtbert compile` wrote.")
     try:
         fields = pydantic_core.from_json(file.read_bytes())
+        json.dumps(fields, allow_nan=False)  # JSON has no infinity and no NaN, in numbers such as 1e999 either
     except (OSError, ValueError) as error:
         raise PackageError(f"{file} cannot be read as JSON: {error}. Compile the package again.") from error
     if not isinstance(fields, dict):

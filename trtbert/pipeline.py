@@ -123,8 +123,8 @@ def resolve(config: CompileConfig) -> tuple[Runtime, Precision, LoweringName]:
         targets.check_available(config.target, runtime)
     if lowering == PLUGIN:
         plugin_library.check_obtainable(config.target)
-    if config.calibration_data is not None:
-        read_texts(config.calibration_data, column=config.text_column)
+    for path in filter(None, (config.calibration_data, config.eval_data)):
+        read_texts(path, column=config.text_column)
     return runtime, precision, lowering
 
 
@@ -147,7 +147,10 @@ def build(kit: Path | str, output: Path | str, *, force: bool = False) -> Packag
     """Build the engine of a build kit on this machine, into the new package folder `output`."""
     opened = open_package(kit)
     if opened.manifest.onnx is None:
-        raise InputError(f"{kit} is no build kit: its engine {opened.manifest.engine!r} is built already.")
+        raise InputError(
+            f"{kit} is no build kit: its engine {opened.manifest.engine!r} is built already, and runs: trtbert predict {kit} TEXT. Give a "
+            "kit, which `trtbert compile` writes where the GPU of its target is missing."
+        )
     with staged(output, force) as folder:
         for name in opened.manifest.files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -277,6 +277,13 @@ def test_outputs(packages: Packages, tmp_path: Path, capsys: Output) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["taken.json"] and taken.read_text() == "mine"
 
 
+def test_a_package_keeps_its_own_files(packages: Packages, tmp_path: Path, capsys: Output) -> None:
+    before = (packages.floats / "manifest.json").read_bytes()
+    code, message = failure(capsys, packages.floats, "-o", packages.floats / "manifest.json", "--force")
+    assert code == 2 and "manifest.json is a file of the package" in message
+    assert (packages.floats / "manifest.json").read_bytes() == before
+
+
 def test_a_package_that_does_not_load(packages: Packages, tmp_path: Path, capsys: Output) -> None:
     shutil.copytree(packages.floats, tmp_path / "kit")
     rewrite_manifest(tmp_path / "kit", runtime="tensorrt", target="sm75")

@@ -82,6 +82,14 @@ def test_wrong_fields_are_all_named(folder: Path) -> None:
     assert_refused(folder, "model.max_length", "model.task", "model.secret")
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_numbers_that_are_none(folder: Path, number: str) -> None:
+    text = (folder / MANIFEST).read_text()
+    assert text.count('"raced": {}') == 1
+    (folder / MANIFEST).write_text(text.replace('"raced": {}', f'"raced": {{"onnxruntime": {{"1 x 8": {number}}}}}'))
+    assert_refused(folder, "cannot be read as JSON")
+
+
 @pytest.mark.parametrize("version", [2, "1", None])
 def test_another_format_version(folder: Path, version: Any) -> None:
     edit(folder, lambda m: m.update(format_version=version))

@@ -41,6 +41,21 @@ def test_a_plot_holds_its_points(ys: tuple[float, ...]) -> None:
         assert abs(a.label_y - b.label_y) >= 14
 
 
+@pytest.mark.parametrize("num", [5, 40])
+def test_names_of_points_that_lie_close(num: int) -> None:
+    near = [{"name": f"p{x}", "x": 5.0 + x / 100, "y": 0.999 + x / 1e6, "is_on_front": True} for x in range(num)]
+    plot = charts.plot([{"name": "floats", "x": 9.0, "y": 1.0, "is_on_front": True}, *near])
+    ys = [point.label_y for point in plot.points]
+    assert len(ys) == num + 1 and plot.top <= ys[0] and ys[-1] <= plot.bottom < plot.height
+    assert all(below - above >= 15 - 1e-9 for above, below in itertools.pairwise(ys))
+    assert [point.name for point in plot.points] == ["floats", *(f"p{x}" for x in reversed(range(num)))]  # from the top, as the points
+
+
+def test_a_long_name_keeps_its_end() -> None:
+    (point,) = charts.plot([{"name": "a" * 40 + "-int8", "x": 1.0, "y": 1.0, "is_on_front": True}]).points
+    assert len(point.name) == 22 and point.name.startswith("…a") and point.name.endswith("-int8")
+
+
 def package(name: str, *, source: str = "s", precision: str = "int8", score: float | None = None, cosine: float = 0.9) -> dict[str, Any]:
     accuracy = None if score is None else {"metric": "accuracy", "num_examples": 10, "float_score": 90.0, "int8_score": score}
     facts = {"target": "cpu", "runtime": "onnxruntime", "bytes": 1, "source": {"sha256": source}}

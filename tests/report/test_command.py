@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shlex
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from tests.sources import make_source
 from trtbert import cli
 from trtbert.cli import main
 from trtbert.package import HISTOGRAMS, MANIFEST, open_package
+from trtbert.report.graph import graph_facts
 
 Output = pytest.CaptureFixture[str]
 
@@ -130,6 +132,39 @@ def test_compile_writes_a_report_into_the_package_or_beside_it(tmp_path: Path, c
     shutil.rmtree(package)
     code, message = failure(capsys, *compile_, tmp_path / "mine.html")
     assert code == 2 and "exists already" in message and not package.exists()  # told before any work
+
+
+@pytest.mark.parametrize("name", ["", "model.onnx", "manifest.json", "sub/report.html"])
+def test_a_report_in_the_place_of_the_package(name: str, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trtbert.pipeline.compile", lambda *_, **__: pytest.fail("it is told before any work"))
+    package = tmp_path / "package"
+    code, message = failure(capsys, "compile", "model", "-o", package, "--report", package / name, "--force")
+    assert code == 2 and f"Choose {package / 'report.html'}, or a file outside" in message and not package.exists()
+
+
+@pytest.mark.parametrize("name", [MANIFEST, "model.onnx"])
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_a_package_keeps_its_own_files(name: str, force: list[str], packages: Packages, tmp_path: Path, capsys: Output) -> None:
+    before = (packages.floats / name).read_bytes()
+    for outputs in (("-o", packages.floats / name), ("-o", tmp_path / "a.html", "--json", packages.floats / name)):
+        code, message = failure(capsys, "report", packages.floats, *outputs, *force)
+        assert code == 2 and f"{name} is a file of the package" in message and "Choose another output" in message
+    assert (packages.floats / name).read_bytes() == before and not list(tmp_path.iterdir())
+
+
+def test_commands_that_work_where_the_reader_stands(packages: Packages, single: Report) -> None:
+    (package,) = single.facts["packages"]
+    measure = shlex.split(single.facts["measure_command"])
+    assert measure == ["trtbert", "report", str(packages.int8), "-o", str(single.page), "--measure", "--force"]
+    again = cli._parse(shlex.split(package["commands"]["compile"])[1:]).output
+    assert again == packages.int8.with_name("int8-again") and not again.exists()
+
+
+def test_facts_that_are_no_json_write_nothing(packages: Packages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trtbert.report.facts.graph_facts", lambda _: {**graph_facts(_), "raced": {"a": {"b": math.inf}}})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        main(["report", str(packages.floats), "-o", str(tmp_path / "a.html"), "--json", str(tmp_path / "a.json")])
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_that_repeats_a_compilation_is_one(single: Report, packages: Packages) -> None:

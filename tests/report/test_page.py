@@ -1,6 +1,9 @@
 """The page in a real Chromium: it shows the numbers of the JSON, on any screen, to everyone, and asks the network for nothing."""
 
+import copy
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +11,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
 from tests.browser import NEEDS_CHROMIUM, opened
-from tests.report.conftest import HOSTILE, Report
-from trtbert.report.page import milliseconds
+from tests.report.conftest import HOSTILE, Packages, Report, report, rewrite_manifest
+from trtbert.report import charts
+from trtbert.report.page import milliseconds, render
 
 pytestmark = NEEDS_CHROMIUM
 REPORTS = ("single", "old", "hostile", "measured")
@@ -123,13 +127,40 @@ def test_accuracy_and_files_are_those_of_the_json(page: Page, single: Report) ->
     assert [row[1:] for row in cells(page, "p1-accuracy-table")] == [
         [f"{found['float_score']:.4f}", "–"],
         [f"{found['int8_score']:.4f}", f"{interval['low']:.4f} to {interval['high']:.4f} (Wilson)"],
-        [f"{found['drop']:.4f}", f"{drop['low']:.4f} to {drop['high']:.4f} (bootstrap)"],
+        [f"{found['drop']:.4f}", f"{drop['low']:.4f} to {drop['high']:.4f} (Tango)"],
         [f"{found['max_drop']:.4f}", "–"],
     ]
     files = cells(page, "p1-files-table")
     assert [row[0] for row in files] == [*(file["name"] for file in package["files"]), "all"]
     assert [row[2] for row in files[:-2]] == [file["sha256"] for file in package["files"][:-1]]
     assert page.locator("pre").last.inner_text().splitlines()[0] == package["commands"]["verify"]
+
+
+def test_what_was_not_chosen_and_has_no_interval_is_not_said(single: Report) -> None:
+    text = single.page.read_text()
+    assert single.facts["packages"][0]["int8"]["reverted"] == [] and "stay in float were chosen" not in text and "no interval" not in text
+    facts = copy.deepcopy(single.facts)
+    (package,) = facts["packages"]
+    package["accuracy"] |= {"int8_interval": None, "drop_interval": None}
+    package["int8"]["reverted"] = ["layer 0 ffn up"]
+    text = render(facts)
+    assert "stay in float were chosen" in text and "there is no interval, see Accuracy" in text and "too few differ" in text
+
+
+def test_nothing_compared_is_not_verified(packages: Packages, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    shutil.copytree(packages.floats, empty)
+    rewrite_manifest(empty, verification={"stages": [], "num_batches": 0, "num_texts": 0})
+    made = report(tmp_path, empty)
+    assert made.facts["packages"][0]["verification"]["is_passed"] is False
+    text = made.page.read_text()
+    assert "or none was compared" in text and "<dd>not verified<" in text and "Every stage answers" not in text
+
+
+def test_a_trial_says_what_it_was_of(single: Report) -> None:
+    facts = copy.deepcopy(single.facts)
+    assert len(facts["packages"][0]["int8"]["trials"]) == 2  # smoothed and not
+    assert "with all GEMMs in INT8 and the word embedding in float" in single.page.read_text()
 
 
 def test_the_latency_is_that_of_the_json(page: Page, measured: Report) -> None:
@@ -161,6 +192,24 @@ def test_the_comparison_is_that_of_the_json(page: Page, measured: Report) -> Non
     assert page.locator(".plot circle").count() == 2
     assert page.locator(".plot circle.point").count() == sum(point["is_on_front"] for point in comparison["pareto"])
     assert {point["name"] for point in comparison["pareto"]} <= set(page.locator(".plot text").all_text_contents())
+
+
+def test_names_that_lie_close_stay_in_the_picture(page: Page, measured: Report, tmp_path: Path) -> None:
+    facts = copy.deepcopy(measured.facts)
+    near = [
+        {"name": f"a-package-with-a-long-name-int8-{x}", "x": 5.0 + x / 100, "y": 0.999 + x / 1e6, "is_on_front": True} for x in range(5)
+    ]
+    facts["comparison"]["pareto"] = [{"name": "floats", "x": 9.0, "y": 1.0, "is_on_front": True}, *near]
+    (tmp_path / "page.html").write_text(render(facts))
+    page.goto((tmp_path / "page.html").as_uri())
+    frame = page.locator("svg.plot").bounding_box()
+    assert frame is not None
+    names = [point.name for point in charts.plot(facts["comparison"]["pareto"]).points]
+    assert len(names) == 6
+    for name in names:
+        box = page.locator(".plot text", has_text=name).bounding_box()
+        assert box is not None and frame["x"] <= box["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"]
+        assert frame["y"] <= box["y"] and box["y"] + box["height"] <= frame["y"] + frame["height"]
 
 
 def test_what_a_package_says_is_never_markup(page: Page, hostile: Report) -> None:

@@ -1,6 +1,7 @@
 """What a compilation records for its report: nodes, places, options, histograms, intervals."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import trtbert
 from tests.report.conftest import Packages
 from tests.sources import make_source
-from trtbert.accuracy_intervals import bootstrap, wilson
+from trtbert.accuracy_intervals import bootstrap, tango, wilson
 from trtbert.calibrate.coarse import coarse
 from trtbert.calibrate.thresholds import Histogram
 from trtbert.cli import main
@@ -28,13 +29,48 @@ def test_wilson_is_the_published_one() -> None:
     assert sure.high == 100.0 and sure.low == pytest.approx(83.9, abs=0.1)
 
 
+def test_tango_is_the_published_one() -> None:
+    """Fagerland et al., "Recommended tests and confidence intervals for paired binomial proportions", 2014: 1 lost and 7 won of 21."""
+    found = tango(1, 7, 21)
+    assert (found.low, found.high) == (pytest.approx(-51.7, abs=0.05), pytest.approx(-2.6, abs=0.05))
+    turned = tango(7, 1, 21)
+    assert (turned.low, turned.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
+
+
+def test_no_answer_that_changes_is_no_certainty() -> None:
+    found = tango(0, 0, 500)
+    assert found.high == pytest.approx(100 - wilson(100.0, 500).low) and found.low == pytest.approx(-found.high)
+    assert 0.6 < found.high < 0.9  # 3 of n, one way and with a confidence of 95 %, is 0.6
+    assert tango(500, 0, 500).high == 100.0
+
+
+@pytest.mark.parametrize(("lost", "won"), [(0.02, 0.0), (0.05, 0.02), (0.3, 0.2)])
+def test_tango_holds_the_difference_as_often_as_it_says(lost: float, won: float) -> None:
+    num, held = 50, 0.0
+    for num_lost in range(num + 1):
+        for num_won in range(num + 1 - num_lost):
+            rest = num - num_lost - num_won
+            ways = math.comb(num, num_lost) * math.comb(num - num_lost, num_won)
+            probability = ways * lost**num_lost * won**num_won * (1 - lost - won) ** rest
+            if probability > 1e-9:
+                found = tango(num_lost, num_won, num)
+                held += probability * (found.low <= 100 * (lost - won) <= found.high)
+    assert held > 0.94
+
+
+def test_scores_that_are_all_equal_have_no_interval() -> None:
+    assert bootstrap([0.0] * 200, [1.0] * 200) is None
+    assert bootstrap([100.0] * 9, list(range(1, 10))) is None
+
+
 def test_the_bootstrap_of_a_mean() -> None:
     scores = np.random.default_rng(0).normal(50, 10, 400)
     found = bootstrap(list(scores), [1.0] * 400)
+    assert found is not None
     half = 1.96 * scores.std() / 20
     assert (found.low, found.high) == (pytest.approx(scores.mean() - half, abs=0.3), pytest.approx(scores.mean() + half, abs=0.3))
     weighted = bootstrap([0.0] * 50 + [100.0] * 50, [3.0] * 50 + [1.0] * 50)
-    assert weighted.low < 25 < weighted.high < 50
+    assert weighted is not None and weighted.low < 25 < weighted.high < 50
 
 
 def test_a_coarse_histogram_counts_every_value() -> None:
@@ -111,8 +147,8 @@ def test_the_budget_has_intervals(packages: Packages) -> None:
     assert quantization is not None and quantization.budget is not None
     budget = quantization.budget
     assert budget.int8_interval == wilson(budget.int8_score, budget.num_examples)
-    assert budget.drop_interval is not None and budget.drop_interval.method == "bootstrap"
-    assert budget.drop_interval.low <= budget.float_score - budget.int8_score <= budget.drop_interval.high
+    assert budget.drop_interval is not None and budget.drop_interval.method == "tango"
+    assert budget.drop_interval.low < budget.float_score - budget.int8_score < budget.drop_interval.high
 
 
 def test_the_options_of_a_plain_compilation(packages: Packages) -> None:

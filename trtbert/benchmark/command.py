@@ -9,7 +9,7 @@ from trtbert.benchmark.config import BenchmarkConfig
 from trtbert.errors import InputError
 from trtbert.flags import add_flags, config_from_flags
 from trtbert.output_files import check_file, write_file
-from trtbert.package import open_package
+from trtbert.package import check_outside, open_package
 
 
 def add_benchmark(commands: Any) -> argparse.ArgumentParser:
@@ -37,13 +37,15 @@ def run_benchmark(parsed: argparse.Namespace, on_progress: Any) -> list[str]:
     outputs = [path for path in (parsed.output, parsed.plot) if path is not None]
     if len({path.resolve() for path in outputs}) < len(outputs):
         raise InputError(f"The JSON and the plot cannot both be written to {parsed.plot}. Give --plot another file.")
+    packages = [open_package(path) for path in parsed.packages]
+    check_outside(packages, outputs)
     for path in outputs:
         check_file(path, force=parsed.force)
     from trtbert.benchmark.plot import draw
     from trtbert.benchmark.run import benchmark
     from trtbert.benchmark.table import lines
 
-    facts = benchmark([open_package(path) for path in parsed.packages], config, on_progress=on_progress)
+    facts = benchmark(packages, config, on_progress=on_progress)
     if parsed.output is not None:
         write_file(parsed.output, json.dumps(facts, indent=2, allow_nan=False) + "\n", force=parsed.force)
     if parsed.plot is not None:

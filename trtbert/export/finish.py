@@ -13,6 +13,7 @@ from trtbert.export.mask_count import clamp_mask_counts
 from trtbert.export.source import Array, Feeds, Source
 from trtbert.package import ModelFacts, TensorFacts, TokenizerFacts
 from trtbert.tasks import ATTENTION_MASK, TASKS, Task
+from trtbert.version import __version__
 
 MIN_IR_VERSION = 10
 
@@ -87,7 +88,7 @@ def _output_shape(task: Task, head: tuple[Step, ...], width: int) -> tuple[int |
 
 def _describe(model: ir.Model, facts: ModelFacts) -> None:
     model.ir_version = max(model.ir_version or 0, MIN_IR_VERSION)
-    model.producer_name = "trtbert"
+    model.producer_name, model.producer_version = "trtbert", __version__
     model.metadata_props.update({"task": facts.task, "labels": json.dumps(facts.labels)})
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 from trtbert.benchmark.axes import ticks
@@ -11,6 +12,10 @@ BAR_WIDTH = 160.0
 _HISTOGRAM = (260.0, 84.0)
 _PLOT = (440.0, 270.0)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 20.0, 14.0, 44.0
+_LINE = 15.0
+"""From a name to the next one."""
+_LONGEST_NAME = 22
+"""Characters that fit into half a plot."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +75,8 @@ def log_shares(values: Sequence[float | None]) -> list[float | None]:
 
 
 def plot(points: Sequence[Mapping[str, Any]]) -> Plot:
-    """x: milliseconds from 0; y: as far as the points need it."""
-    width, height = _PLOT
+    """x: milliseconds from 0; y: as far as the points need it. It is as high as all names need, one above the other."""
+    width, height = _PLOT[0], max(_PLOT[1], _TOP + _BOTTOM + _LINE * len(points))
     right, bottom = width - _RIGHT, height - _BOTTOM
     x_ticks, y_ticks = ticks(0.0, max(point["x"] for point in points)), ticks(*_padded([point["y"] for point in points]))
 
@@ -81,7 +86,9 @@ def plot(points: Sequence[Mapping[str, Any]]) -> Plot:
     def place_y(value: float) -> float:
         return bottom - (bottom - _TOP) * (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
 
-    placed = [_point(place_x(p["x"]), place_y(p["y"]), p["name"], p["is_on_front"], is_left=place_x(p["x"]) > width / 2) for p in points]
+    placed = [
+        _point(place_x(p["x"]), place_y(p["y"]), p["name"], p["is_on_front"], is_left=place_x(p["x"]) > (_LEFT + right) / 2) for p in points
+    ]
     front = sorted((point for point in placed if point.is_on_front), key=lambda point: point.x)
     return Plot(
         width=width,
@@ -90,7 +97,7 @@ def plot(points: Sequence[Mapping[str, Any]]) -> Plot:
         bottom=bottom,
         right=right,
         top=_TOP,
-        points=_apart(placed),
+        points=_apart(placed, bottom),
         x_ticks=[(place_x(tick), f"{tick:g}") for tick in x_ticks],
         y_ticks=[(place_y(tick), f"{tick:.6g}") for tick in y_ticks],
         front=" ".join(f"{point.x:.1f},{point.y:.1f}" for point in front),
@@ -104,13 +111,13 @@ def _padded(values: Sequence[float]) -> tuple[float, float]:
 
 def _point(x: float, y: float, name: str, is_on_front: bool, *, is_left: bool) -> Point:
     label_x, anchor = (x - 11, "end") if is_left else (x + 11, "start")
-    return Point(x=x, y=y, name=name, label_x=label_x, label_y=y, anchor=anchor, is_on_front=is_on_front)
+    shown = name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME :]}"
+    return Point(x=x, y=y, name=shown, label_x=label_x, label_y=y, anchor=anchor, is_on_front=is_on_front)
 
 
-def _apart(points: Sequence[Point], least: float = 15.0) -> list[Point]:
-    """The names moved down where they would stand on each other."""
-    placed: list[Point] = []
-    for point in sorted(points, key=lambda point: point.y):
-        y = max([point.y, *(other.label_y + least for other in placed if other.label_y + least > point.y)])
-        placed.append(replace(point, label_y=y))
-    return placed
+def _apart(points: Sequence[Point], bottom: float) -> list[Point]:
+    """The names moved down where they would stand on each other, and up again where the last ones would fall below the plot."""
+    ordered = sorted(points, key=lambda point: point.y)
+    *down, last = accumulate((point.y for point in ordered), lambda above, y: max(y, above + _LINE))
+    up = accumulate([min(last, bottom), *reversed(down)], lambda below, y: min(y, below - _LINE))
+    return [replace(point, label_y=y) for point, y in zip(ordered, reversed(list(up)), strict=True)]

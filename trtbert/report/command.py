@@ -9,7 +9,7 @@ from typing import Any
 from trtbert.benchmark.config import BenchmarkConfig
 from trtbert.errors import InputError, MissingRuntimeError
 from trtbert.output_files import check_file, write_file
-from trtbert.package import open_package
+from trtbert.package import check_outside, open_package
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -46,6 +46,11 @@ def run_report(parsed: argparse.Namespace, on_progress: Progress) -> list[str]:
 def check_report(output: Path, *, force: bool, package: Path) -> None:
     """Raise before a compilation what its report would raise after it; `package` is the folder that it will make."""
     _renderer()
+    if output.resolve().is_relative_to(package.resolve()) and (output.resolve().parent != package.resolve() or output.suffix != ".html"):
+        raise InputError(
+            f"--report {output} would be the package {package} itself, or may be one of its own files. Choose "
+            f"{package / 'report.html'}, or a file outside."
+        )
     check_file(output, force=force, coming=package)
 
 
@@ -59,19 +64,21 @@ def write_report(
     from trtbert.report.facts import report_facts
 
     render = _renderer()
-    for path in filter(None, (output, json_output)):
-        check_file(path, force=force)
+    outputs = [output, *filter(None, [json_output])]
     packages = [open_package(path) for path in paths]
+    check_outside(packages, outputs)
+    for path in outputs:
+        check_file(path, force=force)
     measurement = None
     if is_measured:
         from trtbert.benchmark.run import benchmark
 
         measurement = benchmark(packages, BenchmarkConfig(), on_progress=on_progress)
-    facts = report_facts(packages, measurement)
-    write_file(output, render(facts), force=force)
-    if json_output is not None:
-        write_file(json_output, json.dumps(facts, indent=2, allow_nan=False) + "\n", force=force)
-    return [f"wrote {path}" for path in filter(None, (output, json_output))]
+    facts = report_facts(packages, measurement, page=output)
+    texts = [render(facts), json.dumps(facts, indent=2, allow_nan=False) + "\n"]  # Both are made before either is written.
+    for path, text in zip(outputs, texts, strict=False):
+        write_file(path, text, force=force)
+    return [f"wrote {path}" for path in outputs]
 
 
 def _renderer() -> Callable[[Any], str]:

@@ -18,15 +18,16 @@ from trtbert.version import __version__
 FORMAT = 1
 
 
-def report_facts(packages: Sequence[Package], measurement: Mapping[str, Any] | None) -> dict[str, Any]:
-    """`measurement` is what `benchmark` gives; None: it was not asked for."""
+def report_facts(packages: Sequence[Package], measurement: Mapping[str, Any] | None, *, page: Path) -> dict[str, Any]:
+    """`measurement` is what `benchmark` gives; None: it was not asked for. `page` is the file that the report is for."""
     named = zip(names_of([package.path for package in packages]), packages, strict=True)
     facts = [package_facts(package, name) for name, package in named]
+    paths = [fact["path"] for fact in facts]
     return {
         "format": FORMAT,
         "made_by": f"trtbert {__version__}",
         "made_at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "measure_command": shlex.join(["trtbert", "report", *(fact["path"] for fact in facts), "-o", "report.html", "--measure"]),
+        "measure_command": shlex.join(["trtbert", "report", *paths, "-o", str(page), "--measure", "--force"]),
         "packages": facts,
         "measurement": None if measurement is None else dict(measurement),
         "comparison": compare(facts, measurement) if len(facts) > 1 else None,
@@ -57,7 +58,7 @@ def package_facts(package: Package, name: str) -> dict[str, Any]:
         "verification": {
             "num_texts": manifest.verification.num_texts,
             "num_batches": manifest.verification.num_batches,
-            "is_passed": all(stage.is_passed for stage in manifest.verification.stages),
+            "is_passed": bool(stages := manifest.verification.stages) and all(stage.is_passed for stage in stages),
             "unverified": list(manifest.verification.unverified),
         },
         "graph": graph_facts(manifest),

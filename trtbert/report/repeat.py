@@ -9,10 +9,10 @@ from trtbert.package import Manifest
 
 
 def compile_command(manifest: Manifest, package: Path) -> str | None:
-    """None for a package of before the options were recorded."""
+    """Into a new folder beside the package; None for a package of before the options were recorded."""
     if not manifest.nodes:
         return None
-    return shlex.join(["trtbert", "compile", manifest.source.path, "-o", str(package), *_flags(manifest.options)])
+    return shlex.join(["trtbert", "compile", manifest.source.path, "-o", f"{package.resolve()}-again", *_flags(manifest.options)])
 
 
 def _flags(options: Mapping[str, Any]) -> Iterator[str]:
