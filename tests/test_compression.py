@@ -236,7 +236,9 @@ def test_a_recipe_that_compiles(model: Path, data: Path, tmp_path: Path, capsys:
 
 
 def test_what_cannot_be_compiled_is_still_compressed(model: Path, data: Path, tmp_path: Path) -> None:
-    how = CompileConfig(max_drop=0, precision="int8", eval_data=tmp_path / "nothing.csv")
+    other = tmp_path / "other.csv"
+    other.write_text("text,label\nHello there.,of another model\n", encoding="utf-8")
+    how = CompileConfig(max_drop=0, precision="int8", eval_data=other)
     with pytest.raises(InputError, match=r"The compressed model itself is in .*small: .*trtbert compile .*small -o .*small.package"):
         compress(model, tmp_path / "small", config({"method": "ffn"}, data=data, compile=how))
     assert [path.name for path in tmp_path.glob("*small*")] == ["small"] and (tmp_path / "small" / FACTS).is_file()
