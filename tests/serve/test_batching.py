@@ -10,8 +10,7 @@ import pytest
 
 from trtbert.config import Profile, Range
 from trtbert.predictor import Job
-from trtbert.predictor.batches import Batch as Planned
-from trtbert.predictor.batches import plan_batches
+from trtbert.predictor.batches import Shape, first_shape
 from trtbert.serve.batching import Batch, Queue, QueueFullError, Ticket, bucket_end, num_together
 
 
@@ -48,8 +47,8 @@ class Model:
     def encoder(self) -> "Model":
         return self
 
-    def plan(self, lengths: Sequence[int], *, min_length: int) -> list[Planned]:
-        return plan_batches(lengths, self.profiles, max_tokens=self.max_tokens, min_length=min_length)
+    def first_shape(self, num_texts: int, length: int) -> Shape:
+        return first_shape(num_texts, length, self.profiles, max_tokens=self.max_tokens)
 
 
 @pytest.fixture

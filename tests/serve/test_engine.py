@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from trtbert.predictor import Job
-from trtbert.predictor.batches import Batch, plan_batches
+from trtbert.predictor.batches import Batch, Shape, first_shape, plan_batches
 from trtbert.serve.engine import BatchFacts, Engine
 from trtbert.serve.refusal import Refusal
 
@@ -20,6 +20,9 @@ class Encoder:
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
+
+    def first_shape(self, num_texts: int, length: int) -> Shape:
+        return first_shape(num_texts, min(length, 64), (), max_tokens=self.max_tokens)
 
     def plan(self, lengths: Sequence[int], *, min_length: int) -> list[Batch]:
         return plan_batches(lengths, (), max_tokens=self.max_tokens, min_length=min(min_length, 64))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from trtbert.config import Profile
 
@@ -24,6 +25,15 @@ class Batch:
     num_rows: int
 
 
+class Shape(NamedTuple):
+    """Of one batch."""
+
+    num_texts: int
+    num_rows: int
+    """With those that it is filled up with."""
+    length: int
+
+
 def plan_batches(
     lengths: Sequence[int], profiles: Sequence[Profile], *, max_tokens: int = MAX_TOKENS_CPU, min_length: int = 1
 ) -> list[Batch]:
@@ -34,15 +44,21 @@ def plan_batches(
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     batches = []
     while order:
-        longest = max(lengths[order[0]], min_length)
-        profile = _choose_profile(longest, len(order), profiles)
-        length = max(longest, profile.seq_len.min if profile and profile.seq_len else 1)
-        most = max(1, max_tokens // length)
-        if profile is not None:
-            most = min(profile.batch_size.max, max(most, profile.batch_size.min))
-        indices, order = order[:most], order[most:]
-        batches.append(Batch(tuple(indices), length, max(len(indices), profile.batch_size.min if profile else 1)))
+        shape = first_shape(len(order), max(lengths[order[0]], min_length), profiles, max_tokens=max_tokens)
+        indices, order = order[: shape.num_texts], order[shape.num_texts :]
+        batches.append(Batch(tuple(indices), shape.length, shape.num_rows))
     return batches
+
+
+def first_shape(num_texts: int, longest: int, profiles: Sequence[Profile], *, max_tokens: int = MAX_TOKENS_CPU) -> Shape:
+    """Of the first batch of texts the longest of which has `longest` tokens."""
+    profile = _choose_profile(longest, num_texts, profiles)
+    length = max(longest, profile.seq_len.min if profile and profile.seq_len else 1)
+    most = max(1, max_tokens // length)
+    if profile is not None:
+        most = min(profile.batch_size.max, max(most, profile.batch_size.min))
+    num = min(num_texts, most)
+    return Shape(num, max(num, profile.batch_size.min if profile else 1), length)
 
 
 def longest_length(profiles: Sequence[Profile], max_length: int) -> int:

@@ -16,6 +16,8 @@ from trtbert.predictor.batches import (
     MAX_TOKENS_CPU,
     MAX_TOKENS_GPU,
     Batch,
+    Shape,
+    first_shape,
     longest_length,
     plan_batches,
 )
@@ -63,6 +65,10 @@ class Encoder:
     def plan(self, lengths: Sequence[int], *, min_length: int = 1) -> list[Batch]:
         """The batches that texts of these lengths, in tokens, run in."""
         return plan_batches(lengths, self._profiles, max_tokens=self.max_tokens, min_length=min(min_length, self.max_length))
+
+    def first_shape(self, num_texts: int, length: int) -> Shape:
+        """Of the first batch of texts that are padded to `length`."""
+        return first_shape(num_texts, min(length, self.max_length), self._profiles, max_tokens=self.max_tokens)
 
     def rows(self, encodings: Sequence[Encoding], *, min_length: int = 1) -> Iterator[tuple[int, dict[str, Array]]]:
         """The index of each encoding with its row of every output, batch by batch; per-token outputs come without padding.

@@ -8,17 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 from tokenizers import Encoding
 
 from trtbert.predictor import Job
-from trtbert.predictor.batches import Batch as Planned
 from trtbert.serve.models import Model
 
 _numbers = count()
-_first_batches = WeakKeyDictionary[Model, dict[tuple[int, int], Planned]]()
-"""By number of texts and length; a model that a reload replaced is let go."""
 
 
 @dataclass(eq=False)
@@ -183,19 +179,11 @@ class Queue:
 
 def _cost(model: Model, num: int, length: int) -> float:
     """In tokens; infinite for what does not fit in one batch."""
-    batch = _first_batch(model, num, length)
-    return model.encoder.batch_tokens + batch.num_rows * batch.length if len(batch.indices) == num else math.inf
+    shape = model.encoder.first_shape(num, length)
+    return model.encoder.batch_tokens + shape.num_rows * shape.length if shape.num_texts == num else math.inf
 
 
 def _num_to_take(model: Model, num: int, length: int) -> int:
     """Of `num` texts; all where an engine would fill the batch up anyway."""
-    batch = _first_batch(model, num, length)
-    return num_together(len(batch.indices)) if len(batch.indices) == batch.num_rows else len(batch.indices)
-
-
-def _first_batch(model: Model, num: int, length: int) -> Planned:
-    """What the engine makes of the first of `num` texts that are padded to `length`."""
-    known = _first_batches.setdefault(model, {})
-    if (num, length) not in known:
-        known[num, length] = model.encoder.plan([length] * num, min_length=length)[0]
-    return known[num, length]
+    shape = model.encoder.first_shape(num, length)
+    return num_together(shape.num_texts) if shape.num_texts == shape.num_rows else shape.num_texts
