@@ -13,7 +13,10 @@ import pytest
 
 from tests.sources import make_source
 from trtbert.cli import main
+from trtbert.config import CompileConfig
+from trtbert.errors import InputError
 from trtbert.package import open_package
+from trtbert.pipeline import resolve
 
 Output = pytest.CaptureFixture[str]
 Arguments = Callable[..., list[str]]
@@ -123,6 +126,24 @@ def test_eval_data_that_is_none_is_told_before_any_work(
         (data / "eval.csv").write_bytes(content)
     code, message = failure(capsys, arguments("--precision", "int8", "--max-drop", "1", "--eval-data", data / "eval.csv"))
     assert code == 2 and words in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("eval.csv", "sentence,label\na,b\n"),
+        ("eval.jsonl", '{"tokens": ["a"], "tags": ["O"]}\n'),
+        ("eval.json", '{"data": [{"paragraphs": [{"context": "a", "qas": [{"question": "b", "answers": []}]}]}]}'),
+    ],
+)
+def test_the_column_of_the_texts_need_not_be_in_examples_of_other_kinds(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / "texts.csv").write_text("sentence\na\n", encoding="utf-8")
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    options: dict[str, Any] = {"calibration_data": tmp_path / "texts.csv", "eval_data": tmp_path / name, "text_column": "sentence"}
+    resolve(CompileConfig(precision="int8", max_drop=1, **options))
+    (tmp_path / name).write_text("", encoding="utf-8")
+    with pytest.raises(InputError, match=name):
+        resolve(CompileConfig(precision="int8", max_drop=1, **options))
 
 
 GOOD = {

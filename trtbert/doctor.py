@@ -151,15 +151,19 @@ def _library(library: Library) -> Found:
         return Found(library.module, _last_line(done.stdout, "installed").partition("-")[0], purpose=library.purpose)
     last = _last_line(done.stderr, f"its import ended with status {done.returncode}")
     if re.match(rf"ModuleNotFoundError: No module named '{library.module.partition('.')[0]}['.]", last):
-        return Found(library.module, None, MISSING, f"pip install '{_distribution(library.extra)}'", library.purpose)
+        return _missing(library)
     return Found(library.module, None, BROKEN, last, library.purpose)
 
 
 def _slow(library: Library) -> Found:
     """Whether it is installed, which can be told without an import."""
     if importlib.util.find_spec(library.module.partition(".")[0]) is None:
-        return Found(library.module, None, MISSING, f"pip install '{_distribution(library.extra)}'", library.purpose)
+        return _missing(library)
     return Found(library.module, "installed", advice=f"its import took longer than {_TIMEOUT} s", purpose=library.purpose)
+
+
+def _missing(library: Library) -> Found:
+    return Found(library.module, None, MISSING, f"pip install '{_distribution(library.extra)}'", library.purpose)
 
 
 def _tool(name: str) -> Found:

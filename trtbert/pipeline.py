@@ -123,9 +123,21 @@ def resolve(config: CompileConfig) -> tuple[Runtime, Precision, LoweringName]:
         targets.check_available(config.target, runtime)
     if lowering == PLUGIN:
         plugin_library.check_obtainable(config.target)
-    for path in filter(None, (config.calibration_data, config.eval_data)):
-        read_texts(path, column=config.text_column)
+    if config.calibration_data is not None:
+        read_texts(config.calibration_data, column=config.text_column)
+    if config.eval_data is not None:
+        _check_examples(config.eval_data, config.text_column)
     return runtime, precision, lowering
+
+
+def _check_examples(path: Path, column: str | None) -> None:
+    """InputError for a file that cannot be used. Tagged sentences and questions have columns of their own, whatever the texts' is."""
+    try:
+        read_texts(path)
+    except InputError:
+        if column is None:
+            raise
+        read_texts(path, column=column)
 
 
 def _is_raced(config: CompileConfig, quantization: Quantization | None) -> bool:
