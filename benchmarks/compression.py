@@ -180,7 +180,7 @@ def time_all(rows: Sequence[Row], work: Path, rounds: int) -> dict[Shape, dict[s
     """Every package and the teacher in PyTorch, in turn."""
     contenders = [Contender(name=TORCH, kind="torch", path=work / TEACHER, is_compared=False)]
     contenders += [Contender(name=row.name, kind="package", path=work / f"{row.name}.package", is_compared=False) for row in rows]
-    return race(contenders, SHAPES, rounds=rounds, seconds=600)
+    return race(contenders, SHAPES, max_rounds=rounds, seconds=600)
 
 
 def caption(timings: Mapping[Shape, Mapping[str, Timing]]) -> str:

@@ -1,35 +1,39 @@
 """Time several ways to run one encoder on the same feeds, each in a process of its own.
 
-The threads of PyTorch and of ONNX Runtime go on spinning for a while after a run and would slow another contender. So the rounds
-are interleaved: one process runs at a time, and hands over only when its own threads have come to rest. Between its turns a
-process waits on a pipe.
+The threads of PyTorch and of ONNX Runtime go on spinning for a while after a run and would slow another contender: a process hands over
+only when its own threads have come to rest.
 """
 
-import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from feeds import Feeds
 
+from trtbert.turns import rounds, wait_until_idle
+from trtbert.worker_process import Worker, worker
+
 Array = npt.NDArray[Any]
 Run = Callable[[], Array]
 Shape = tuple[int, int]
 """Batch and length in tokens."""
+Workload = tuple[Sequence[Feeds], int]
+"""Batches, and how often they run in a turn."""
+Name = TypeVar("Name", bound=Hashable)
 
 THREADS = os.cpu_count() or 1
 WARM_UP, WARM_UP_SECONDS = 2, 1.0
 """Runs at the start of every turn that are not counted: they wake the threads and fill the caches. After a second there are enough."""
 MIN_ROUNDS = 2
+MANY_TOKENS = 4096
+"""Of a batch from here on, a contender has a new process each turn: side by side, BERT-base in all ways takes more than 24 GB."""
 MAX_DIFFERENCE = 1e-4
 """Of the answers' scale: contenders that differ by more do not compute the same."""
 MIN_COSINE = 0.7
@@ -74,94 +78,80 @@ class Timing:
         return float(np.median([np.median(mine) / np.median(theirs) for mine, theirs in pairs]))
 
 
-def race(
-    contenders: Sequence[Contender], shapes: Mapping[Shape, int], *, rounds: int, seconds: float, threads: int = THREADS
-) -> dict[Shape, dict[str, Timing]]:
-    """Time every contender at every shape, {shape: counted runs in a turn}, in `rounds` rounds, each on `threads` threads.
+Timings = dict[str, Timing]
+"""By the contender's name."""
 
-    After `seconds` a shape ends early, though not before its second round. Raises RuntimeError for a contender that fails, or that
-    answers other than the first one.
+
+def race(contenders: Sequence[Contender], shapes: Mapping[Shape, int], *, max_rounds: int, seconds: float) -> dict[Shape, Timings]:
+    """Time every contender at every shape, {shape: counted runs in a turn}, in `max_rounds` rounds, on `THREADS` threads each.
+
+    After `seconds` a shape ends early, though not before its second round. Raises UnsupportedError for a contender whose process dies,
+    RuntimeError for one that answers other than the first one, and what a contender raises.
     """
-    with _started(contenders, threads) as workers:
-        return {shape: _race_at(workers, [make_feeds(shape)], runs, rounds, seconds) for shape, runs in shapes.items()}
+    workloads = {shape: ([make_feeds(shape)], runs) for shape, runs in shapes.items()}
+    return _race(contenders, workloads, max_rounds, seconds)
 
 
 def race_batches(
-    contenders: Sequence[Contender], workloads: Mapping[str, Sequence[Feeds]], *, rounds: int, seconds: float, threads: int = THREADS
-) -> dict[str, dict[str, Timing]]:
+    contenders: Sequence[Contender], workloads: Mapping[str, Sequence[Feeds]], *, max_rounds: int, seconds: float
+) -> dict[str, Timings]:
     """The same for lists of batches, by their name; a run is all batches of one."""
-    with _started(contenders, threads) as workers:
-        return {name: _race_at(workers, batches, 1, rounds, seconds) for name, batches in workloads.items()}
+    return _race(contenders, {name: (batches, 1) for name, batches in workloads.items()}, max_rounds, seconds)
 
 
-def embed(contender: Contender, feeds: Sequence[Feeds], *, threads: int = THREADS) -> Array:
+def embed(contender: Contender, feeds: Sequence[Feeds]) -> Array:
     """[N,D]: of each feed, one text without padding, the mean over its tokens, of length 1; by a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_embed, contender, feeds, threads).result()
-
-
-def _embed(contender: Contender, feeds: Sequence[Feeds], threads: int) -> Array:
-    bind = _load(contender, threads)
-    means_ND = np.stack([bind(feed)()[0].mean(0) for feed in feeds])
+    means_ND = _call_alone(contender, _means, feeds)
     return np.asarray(means_ND / np.linalg.norm(means_ND, axis=1, keepdims=True))
 
 
-@dataclass(frozen=True)
-class _Worker:
-    """The pipe to a contender's process."""
-
-    contender: Contender
-    pipe: Connection
-
-    def receive(self) -> Any:
-        try:
-            return self.pipe.recv()
-        except EOFError:
-            raise RuntimeError(f"The process of {self.contender.name!r} ended; its own message stands above.") from None
-
-    def ask(self, batches: Sequence[Feeds], runs: int) -> tuple[list[float], Array]:
-        self.pipe.send((batches, runs))
-        times, answer = self.receive()
-        return times, answer
+def _race(contenders: Sequence[Contender], workloads: Mapping[Name, Workload], max_rounds: int, seconds: float) -> dict[Name, Timings]:
+    small = {name: workload for name, workload in workloads.items() if _num_tokens(workload) < MANY_TOKENS}
+    timings = dict[Name, Timings]()
+    if small:
+        with ExitStack() as stack:
+            workers = [stack.enter_context(_started(contender)) for contender in contenders]
+            for name, workload in small.items():
+                turns = [partial(process.call, _turn, *workload) for process in workers]
+                timings[name] = _race_turns(contenders, turns, max_rounds, seconds)
+    for name in workloads.keys() - small.keys():
+        turns = [partial(_call_alone, contender, _turn, *workloads[name]) for contender in contenders]
+        timings[name] = _race_turns(contenders, turns, max_rounds, seconds)
+    return {name: timings[name] for name in workloads}
 
 
-def _race_at(workers: Sequence[_Worker], batches: Sequence[Feeds], runs: int, rounds: int, seconds: float) -> dict[str, Timing]:
+def _num_tokens(workload: Workload) -> int:
+    """Of the largest batch."""
+    batches, _ = workload
+    return max(feeds["input_ids"].size for feeds in batches)
+
+
+def _race_turns(
+    contenders: Sequence[Contender], turns: Sequence[Callable[[], tuple[list[float], Array]]], max_rounds: int, seconds: float
+) -> Timings:
     deadline = time.monotonic() + seconds
-    timings = {worker.contender.name: Timing(rounds=[]) for worker in workers}
-    expected: Array | None = None
-    for number in range(rounds):
-        for worker in workers[:: -1 if number % 2 else 1]:
-            times, answer = worker.ask(batches, runs)
-            expected = answer if expected is None else expected
-            _check_answer(worker.contender, answer, expected)
-            timings[worker.contender.name].rounds.append(times)
-        if time.monotonic() > deadline and number + 1 >= MIN_ROUNDS:
+    timings = {contender.name: Timing(rounds=[]) for contender in contenders}
+    for number, given in enumerate(rounds(turns), start=1):
+        for contender, (times, answer) in zip(contenders, given, strict=True):
+            _check_answer(contender, answer, given[0][1])
+            timings[contender.name].rounds.append(times)
+        if number == max_rounds or (number >= MIN_ROUNDS and time.monotonic() > deadline):
             break
     return timings
 
 
+def _call_alone(contender: Contender, function: Callable[..., Any], *arguments: Any) -> Any:
+    """In a process that ends with it."""
+    with _started(contender) as process:
+        return process.call(function, *arguments)
+
+
 @contextmanager
-def _started(contenders: Sequence[Contender], threads: int) -> Iterator[list[_Worker]]:
-    """The contenders, loaded; their processes end with the block."""
-    context = multiprocessing.get_context("spawn")
-    workers: list[_Worker] = []
-    processes = []
-    try:
-        for contender in contenders:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, contender, threads), daemon=True)
-            process.start()
-            theirs.close()  # so that the end of the process ends a wait for its reply
-            processes.append(process)
-            workers.append(_Worker(contender, ours))
-            workers[-1].receive()  # loaded: one at a time
-        yield workers
-    finally:
-        for worker in workers:
-            worker.pipe.close()
-        for process in processes:
-            process.join(5)
-            process.kill()
+def _started(contender: Contender) -> Iterator[Worker]:
+    """Its process, in which it is loaded."""
+    with worker(contender.name, "Leave it out.") as process:
+        process.call(_load, contender)
+        yield process
 
 
 def _check_answer(contender: Contender, answer: Array, expected: Array) -> None:
@@ -183,20 +173,21 @@ def cosines(actual: Array, expected: Array) -> Array:
     return np.asarray((actual * expected).sum(-1) / norms)
 
 
-def _work(parent: Connection, contender: Contender, threads: int) -> None:
-    """One contender's process: load, then answer requests until the parent closes the pipe."""
-    bind = _load(contender, threads)
-    parent.send("loaded")
-    while True:
-        try:
-            batches, runs = parent.recv()
-        except EOFError:
-            return
-        run = partial(_run_all, [bind(feeds) for feeds in batches])
-        answer = _warm_up(run)
-        times = [_milliseconds(run) for _ in range(runs)]
-        _wait_until_idle()
-        parent.send((times, answer))
+_loaded: list[Callable[[Feeds], Run]] = []
+"""What `_load` left for the turns, a function that prepares feeds, once, and gives what is timed: a process holds one contender."""
+
+
+def _turn(batches: Sequence[Feeds], runs: int) -> tuple[list[float], Array]:
+    """Milliseconds of each run, and the answer to the last batch."""
+    run = partial(_run_all, [_loaded[0](feeds) for feeds in batches])
+    answer = _warm_up(run)
+    times = [_milliseconds(run) for _ in range(runs)]
+    wait_until_idle()
+    return times, answer
+
+
+def _means(feeds: Sequence[Feeds]) -> Array:
+    return np.stack([_loaded[0](feed)()[0].mean(0) for feed in feeds])
 
 
 def _run_all(runs: Sequence[Run]) -> Array:
@@ -213,17 +204,16 @@ def _warm_up(run: Run) -> Array:
     return answer
 
 
-def _load(contender: Contender, threads: int) -> Callable[[Feeds], Run]:
-    """A function that prepares feeds, once, and gives what is timed."""
+def _load(contender: Contender) -> None:
     match contender.kind:
         case "torch" | "torch.compile":
-            return _load_torch(contender.path, threads, is_pooled=contender.is_pooled, is_compiled=contender.kind == "torch.compile")
+            _loaded.append(_load_torch(contender.path, is_pooled=contender.is_pooled, is_compiled=contender.kind == "torch.compile"))
         case "package":
-            return _load_package(contender.path, threads)
+            _loaded.append(_load_package(contender.path))
         case "onnx":
-            return _load_onnx(contender.path, threads)
+            _loaded.append(_load_onnx(contender.path))
         case "openvino":
-            return _load_openvino(contender.path, threads, contender.precision_hint)
+            _loaded.append(_load_openvino(contender.path, contender.precision_hint))
 
 
 def make_feeds(shape: Shape) -> Feeds:
@@ -238,23 +228,14 @@ def _milliseconds(run: Run) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def _wait_until_idle() -> None:
-    """Until no thread of this process has used the CPU for 30 ms; at most 2 s."""
-    deadline = time.monotonic() + 2
-    used = -1.0
-    while time.process_time() - used > 1e-3 and time.monotonic() < deadline:
-        used = time.process_time()
-        time.sleep(0.03)
-
-
-def _load_torch(path: Path, threads: int, *, is_pooled: bool, is_compiled: bool) -> Callable[[Feeds], Run]:
+def _load_torch(path: Path, *, is_pooled: bool, is_compiled: bool) -> Callable[[Feeds], Run]:
     import torch
     from transformers import AutoModel
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(THREADS)
     model = AutoModel.from_pretrained(path, add_pooling_layer=False).eval()
     if is_compiled:
         model = torch.compile(model)
@@ -270,14 +251,14 @@ def _load_torch(path: Path, threads: int, *, is_pooled: bool, is_compiled: bool)
     return lambda feeds: partial(run, {name: torch.from_numpy(array).long() for name, array in feeds.items()})
 
 
-def _load_package(path: Path, threads: int) -> Callable[[Feeds], Run]:
+def _load_package(path: Path) -> Callable[[Feeds], Run]:
     from tokenizers import Tokenizer
 
     from trtbert import open_package
     from trtbert.runtime import open_runtime
 
     package = open_package(path)
-    runtime = open_runtime(package, threads=threads)
+    runtime = open_runtime(package, threads=THREADS)
     names = {tensor.name for tensor in runtime.inputs}
     vocab_size = Tokenizer.from_file(str(package.tokenizer_path)).get_vocab_size()
 
@@ -291,12 +272,12 @@ def _load_package(path: Path, threads: int) -> Callable[[Feeds], Run]:
     return bind
 
 
-def _load_onnx(path: Path, threads: int) -> Callable[[Feeds], Run]:
+def _load_onnx(path: Path) -> Callable[[Feeds], Run]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = THREADS
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     dtypes = {node.name: np.int64 if node.type == "tensor(int64)" else np.int32 for node in session.get_inputs()}
@@ -307,11 +288,11 @@ def _load_onnx(path: Path, threads: int) -> Callable[[Feeds], Run]:
     return lambda feeds: partial(run, {name: feeds[name].astype(dtype) for name, dtype in dtypes.items()})
 
 
-def _load_openvino(path: Path, threads: int, precision_hint: str | None) -> Callable[[Feeds], Run]:
+def _load_openvino(path: Path, precision_hint: str | None) -> Callable[[Feeds], Run]:
     from trtbert.runtime.openvino import import_openvino
 
     openvino = import_openvino()
-    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS}
     config |= {} if precision_hint is None else {"INFERENCE_PRECISION_HINT": precision_hint}
     model = openvino.Core().read_model(path)
     compiled = openvino.compile_model(model, "CPU", config)

@@ -79,7 +79,7 @@ def run_demo(console: Console, output: Path) -> int:
         Contender(name="torch", kind="torch", path=model, is_pooled=True),
         Contender(name="trtbert INT8", kind="package", path=package, is_int8=True),
     )
-    timings = race(contenders, SHAPES, rounds=ROUNDS, seconds=RACE_SECONDS)
+    timings = race(contenders, SHAPES, max_rounds=ROUNDS, seconds=RACE_SECONDS)
     console.print("Starting it in fresh processes")
     cold = statistics.median(cold_start(package) for _ in range(COLD_STARTS))
     console.print(summary_table(model, package, manifest, seconds, f"{cold:.2f} s, torch {torch_cold_start(model):.2f} s"))

@@ -31,7 +31,7 @@ def main() -> int:
         packages = arguments.packages or list(compile_all(Path(folder)))
         contenders = [Contender(name=path.name, kind="package", path=path, is_compared=False) for path in packages]
         shapes = {(arguments.batch_size, tokens): 10 for tokens in arguments.tokens}
-        timings = race(contenders, shapes, rounds=arguments.rounds, seconds=600)
+        timings = race(contenders, shapes, max_rounds=arguments.rounds, seconds=600)
     console.print(latency_table("tokens to answers", timings, contenders[0].name))
     return 0
 

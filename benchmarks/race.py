@@ -73,7 +73,7 @@ def time_shapes(console: Console, contenders: Sequence[Contender], arguments: ar
     batches, lengths = arguments.batch_size, arguments.tokens
     progress("Timing shapes")
     shapes = {(batch, tokens): runs_of(batch * tokens) for batch in batches for tokens in lengths}
-    timings = race(contenders, shapes, rounds=arguments.rounds, seconds=arguments.seconds)
+    timings = race(contenders, shapes, max_rounds=arguments.rounds, seconds=arguments.seconds)
     for batch in batches:
         columns = {f"{tokens} tokens": timings[batch, tokens] for tokens in lengths}
         console.print(speed_table(f"{TITLES[arguments.model]}: batch {batch}, no padding", columns))
@@ -93,7 +93,7 @@ def time_texts(
     texts = draw(read_singles(None), arguments.num_mixed)
     as_they_come, by_length = mixed_batches(package, texts, BATCH)
     workloads = {f"batches of {BATCH} as they come": as_they_come, "batches by length": by_length}
-    timings = race_batches(contenders, workloads, rounds=arguments.rounds, seconds=arguments.seconds)
+    timings = race_batches(contenders, workloads, max_rounds=arguments.rounds, seconds=arguments.seconds)
     console.print(speed_table(f"{TITLES[arguments.model]}: mixed lengths, all texts", timings))
     lengths = [int(length) for feed in as_they_come for length in feed["attention_mask"].sum(1)]
     p10, p50, p90 = np.percentile(lengths, (10, 50, 90))

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from contenders import Timing
@@ -16,6 +17,7 @@ from texts import draw, read_singles
 from tokenizers import Tokenizer
 
 import trtbert
+from trtbert.turns import rounds
 
 PROGRAM = Path("build/cpp/cpp/benchmark/runner_benchmark")
 CPP = "C++"
@@ -87,11 +89,8 @@ def python(call: Callable[[], object]) -> Seconds:
 
 
 def time_in_turn(ways: Mapping[str, Seconds], runs: int) -> dict[str, Timing]:
-    timings = {name: Timing(rounds=[]) for name in ways}
-    for number in range(runs):
-        for name in list(ways)[:: -1 if number % 2 else 1]:
-            timings[name].rounds.append([ways[name]() * 1e3])
-    return timings
+    taken = zip(*islice(rounds(list(ways.values())), runs), strict=True)
+    return {name: Timing(rounds=[[seconds * 1e3] for seconds in own]) for name, own in zip(ways, taken, strict=True)}
 
 
 def table(title: str, timings: Mapping[str, Timing]) -> Table:

@@ -353,13 +353,12 @@ def read_histograms(package: Package) -> Histograms | None:
         raise PackageError(f"{package.path / HISTOGRAMS} does not hold histograms ({error}). Compile the package again.") from error
 
 
-def check_outside(packages: Sequence[Package], outputs: Sequence[Path]) -> None:
-    """Raise InputError for an output that is one of the packages' own files: even --force replaces none of these."""
-    for package in packages:
-        own = {(package.path / name).resolve() for name in (MANIFEST, *package.manifest.files)}
-        for output in outputs:
-            if output.resolve() in own:
-                raise InputError(f"{output} is a file of the package {package.path}, which needs it as it is. Choose another output.")
+def check_outside(outputs: Sequence[Path]) -> None:
+    """Raise InputError for an output that is a file of a package: even --force replaces none of these."""
+    for output in outputs:
+        for folder in filter(_is_package, output.resolve().parents):
+            if output.resolve().relative_to(folder).as_posix() in (MANIFEST, *_read_manifest(folder).files):
+                raise InputError(f"{output} is a file of the package {folder}, which needs it as it is. Choose another output.")
 
 
 def staged(output: Path | str, force: bool = False) -> AbstractContextManager[Path]:

@@ -11,7 +11,7 @@ from trtbert.benchmark import contender, field
 
 
 class Worker:
-    """In the place of `trtbert.benchmark.process.Worker`: what a contender has loaded is there while it is called."""
+    """In the place of `trtbert.worker_process.Worker`: what a contender has loaded is there while it is called."""
 
     def __init__(self) -> None:
         self._loaded = list[Any]()
@@ -23,7 +23,7 @@ class Worker:
 
 
 @contextmanager
-def worker(name: str) -> Iterator[Worker]:
+def worker(name: str, advice: str) -> Iterator[Worker]:
     yield Worker()
 
 

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -146,8 +147,9 @@ def test_a_report_in_the_place_of_the_package(name: str, tmp_path: Path, capsys:
 @pytest.mark.parametrize("force", [[], ["--force"]])
 def test_a_package_keeps_its_own_files(name: str, force: list[str], packages: Packages, tmp_path: Path, capsys: Output) -> None:
     before = (packages.floats / name).read_bytes()
-    for outputs in (("-o", packages.floats / name), ("-o", tmp_path / "a.html", "--json", packages.floats / name)):
-        code, message = failure(capsys, "report", packages.floats, *outputs, *force)
+    ways = (("-o", packages.floats / name), ("-o", tmp_path / "a.html", "--json", packages.floats / name))
+    for reported, outputs in product((packages.floats, packages.int8), ways):
+        code, message = failure(capsys, "report", reported, *outputs, *force)
         assert code == 2 and f"{name} is a file of the package" in message and "Choose another output" in message
     assert (packages.floats / name).read_bytes() == before and not list(tmp_path.iterdir())
 

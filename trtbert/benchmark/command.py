@@ -38,7 +38,7 @@ def run_benchmark(parsed: argparse.Namespace, on_progress: Any) -> list[str]:
     if len({path.resolve() for path in outputs}) < len(outputs):
         raise InputError(f"The JSON and the plot cannot both be written to {parsed.plot}. Give --plot another file.")
     packages = [open_package(path) for path in parsed.packages]
-    check_outside(packages, outputs)
+    check_outside(outputs)
     for path in outputs:
         check_file(path, force=parsed.force)
     from trtbert.benchmark.plot import draw

@@ -1,4 +1,4 @@
-"""A package, or another way to run its source model, in a process of its own: what `process.Worker` calls there."""
+"""A package, or another way to run its source model, in a process of its own: what `Worker` calls there."""
 
 import resource
 import tempfile
@@ -13,6 +13,7 @@ from trtbert.benchmark.config import Library
 from trtbert.errors import InputError
 from trtbert.package import Manifest, open_package
 from trtbert.runtime import Array, open_runtime
+from trtbert.turns import wait_until_idle
 
 Feeds = Mapping[str, Array]
 TURN_SECONDS, MIN_RUNS, MAX_RUNS = 0.25, 2, 25
@@ -126,7 +127,7 @@ def turn(feeds: Feeds) -> list[float]:
         start = time.perf_counter()
         run(feeds)
         times.append((time.perf_counter() - start) * 1e3)
-    _wait_until_idle()
+    wait_until_idle()
     return times
 
 
@@ -135,18 +136,10 @@ def serve_turn(feeds: Feeds, arrivals: list[float]) -> Served:
     run = _loaded[0].run
     run(feeds)
     served = serve(arrivals, lambda: run(feeds))
-    _wait_until_idle()
+    wait_until_idle()
     return served
 
 
 def peak_megabytes() -> float:
     """The most memory that this process has held, Python and the libraries included."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-
-
-def _wait_until_idle() -> None:
-    """Until no thread of this process has used the CPU for 30 ms, for some spin on after a run; at most 2 s."""
-    deadline, used = time.monotonic() + 2, -1.0
-    while time.process_time() - used > 1e-3 and time.monotonic() < deadline:
-        used = time.process_time()
-        time.sleep(0.03)

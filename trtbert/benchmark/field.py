@@ -11,11 +11,11 @@ from trtbert import verify
 from trtbert.benchmark import contender
 from trtbert.benchmark.config import Library
 from trtbert.benchmark.contender import Contender
-from trtbert.benchmark.process import Worker, worker
 from trtbert.config import Precision
 from trtbert.errors import InputError, MissingRuntimeError, TrtbertError, UnsupportedError, VerificationError
 from trtbert.package import Package
 from trtbert.verify import Feeds
+from trtbert.worker_process import Worker, worker
 
 Progress = Callable[[str, int, int | None], None]
 _WHAT: dict[Library, str] = {
@@ -23,6 +23,7 @@ _WHAT: dict[Library, str] = {
     "onnxruntime": "the plain export on ONNX Runtime with all its optimisations, float32, CPU",
     "openvino": "the plain export on OpenVINO, float32, CPU",
 }
+_ADVICE = "It had too little memory, or its library has a fault: leave it out."
 _PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 """From the finest to the coarsest."""
 
@@ -127,13 +128,13 @@ class Field:
             raise InputError(f"The source model {source} of {package.path} is not there any more. Put it back to time it.")
         if set(wanted) != {"torch"}:
             self._on_progress(f"exporting {source.name}", 0, None)
-            with worker(f"The source model {source}") as exporter:
+            with worker(f"The source model {source}", _ADVICE) as exporter:
                 exporter.call(contender.export_plain, package.path, output)
         return output
 
     def _start(self, raced: Contender, what: str, precision: Precision) -> Racer:
         self._on_progress(f"loading {raced.name}", 0, None)
-        racer = Racer(contender=raced, worker=self._stack.enter_context(worker(raced.name)), what=what, precision=precision)
+        racer = Racer(contender=raced, worker=self._stack.enter_context(worker(raced.name, _ADVICE)), what=what, precision=precision)
         racer.load(self._threads)
         return racer
 

@@ -1,14 +1,12 @@
-"""Contenders in turn -> the times of each, and what they say.
-
-Turns are interleaved, in an order that is turned round each time, so that what else runs on the machine slows all of them alike; and a
-ratio is taken within a round.
-"""
+"""Contenders in turn -> the times of each, and what they say."""
 
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
+from trtbert.turns import rounds
 
 MIN_ROUNDS, MAX_RUNS = 3, 200
 LEAST_RUNS = {50: 1, 95: 20, 99: 100}
@@ -19,17 +17,14 @@ Rounds = list[list[float]]
 
 def race(turns: Sequence[Callable[[], list[float]]], seconds: float) -> list[Rounds]:
     """What each of the turns gives, round by round, until `seconds` for each are spent or each has runs enough."""
-    rounds: list[Rounds] = [[] for _ in turns]
-    order, spent = list(range(len(turns))), 0.0
-    while True:
-        for index in order:
-            start = time.monotonic()
-            rounds[index].append(turns[index]())
-            spent += time.monotonic() - start
-        order.reverse()
-        num_runs = min(sum(map(len, own)) for own in rounds)
-        if len(rounds[0]) >= MIN_ROUNDS and (spent >= seconds * len(turns) or num_runs >= MAX_RUNS):
-            return rounds
+    taken, end = list[list[list[float]]](), time.monotonic() + seconds * len(turns)
+    for given in rounds(turns):
+        taken.append(given)
+        own: list[Rounds] = [list(turns) for turns in zip(*taken, strict=True)]
+        num_runs = min(sum(map(len, times)) for times in own)
+        if len(taken) >= MIN_ROUNDS and (time.monotonic() >= end or num_runs >= MAX_RUNS):
+            break
+    return own
 
 
 def summary(own: Rounds, batch: int, baseline: Rounds | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from trtbert.benchmark.noise import cpu_times, load_average, noise
 from trtbert.benchmark.shapes import Shape, arrival_lengths, feeds_of, shapes_of
 from trtbert.hardware import num_cores
 from trtbert.package import Package
+from trtbert.turns import rounds
 from trtbert.version import __version__
 
 FORMAT = 1
@@ -127,10 +128,10 @@ def _contenders(groups: Sequence[Group]) -> Iterator[Mapping[str, Any]]:
 
 
 def _race(groups: Sequence[Group], shape: Shape, seconds: float) -> list[dict[str, Any]]:
-    rounds = iter(race.race(_calls(groups, shape, contender.turn), seconds))
+    raced = iter(race.race(_calls(groups, shape, contender.turn), seconds))
     results = []
     for group in groups:
-        own = [next(rounds) for _ in group.racers]
+        own = [next(raced) for _ in group.racers]
         for racer, turns in zip(group.racers, own, strict=True):
             baseline = own[0] if group.baseline not in (None, racer) else None
             results.append({"name": racer.name, **race.summary(turns, shape[0], baseline)})
@@ -141,14 +142,10 @@ def _serve(groups: Sequence[Group], length: int, rate: float, seconds: float) ->
     """The same arrivals for all contenders, in turns as in a race."""
     calls = _calls(groups, (1, length), contender.serve_turn)
     names = [racer.name for group in groups for racer in group.racers]
-    turns: list[list[arrivals.Served]] = [[] for _ in calls]
-    order = list(range(len(calls)))
-    for number in range(arrivals.TURNS):
-        times = arrivals.arrivals(rate, seconds / arrivals.TURNS, seed=number)
-        for index in order:
-            turns[index].append(calls[index](times))
-        order.reverse()
-    return [{"name": name, **arrivals.summary(rate, own)} for name, own in zip(names, turns, strict=True)]
+    schedules = [arrivals.arrivals(rate, seconds / arrivals.TURNS, seed=number) for number in range(arrivals.TURNS)]
+    turns = [map(call, schedules).__next__ for call in calls]
+    taken = zip(*islice(rounds(turns), arrivals.TURNS), strict=True)
+    return [{"name": name, **arrivals.summary(rate, own)} for name, own in zip(names, taken, strict=True)]
 
 
 def _calls(groups: Sequence[Group], shape: Shape, function: Callable[..., Any]) -> list[Callable[..., Any]]:

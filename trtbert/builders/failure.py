@@ -6,6 +6,7 @@ from pathlib import Path
 
 from trtbert.config import Runtime, Target
 from trtbert.errors import InputError, TrtbertError, UnsupportedError
+from trtbert.process_log import last_lines
 
 _CAUSES: tuple[tuple[str, type[TrtbertError], str], ...] = (
     (
@@ -24,24 +25,14 @@ _CAUSES: tuple[tuple[str, type[TrtbertError], str], ...] = (
 )
 """Pattern in the log, the error it is, and what it means; the first that matches is taken."""
 
-_MEANINGFUL = re.compile(r"\[[EF!]\]|Error:|Exception:|terminate called|[Aa]ssert|differs from|not supported")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_NUM_LINES, _WIDTH = 6, 400
 
 
 def build_error(status: int, log: Path, *, runtime: Runtime, target: Target) -> TrtbertError:
     """The error for a builder that ended with `status` (negative: the signal that killed it); names its last lines and `log`."""
     text = _COLOUR.sub("", log.read_text(errors="replace"))
     kind, cause = _cause(status, text)
-    lines = "".join(f"\n  {line}" for line in last_lines(text))
-    return kind(f"{runtime} built no engine for {target}: {cause}.{lines}\nThe whole log: {log}")
-
-
-def last_lines(text: str) -> list[str]:
-    """The last lines of a log that tell of a failure, or its very last lines where none does; long ones cut."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if _MEANINGFUL.search(line)] or lines
-    return [line[:_WIDTH] for line in telling[-_NUM_LINES:]]
+    return kind(f"{runtime} built no engine for {target}: {cause}.{last_lines(text)}\nThe whole log: {log}")
 
 
 def _cause(status: int, text: str) -> tuple[type[TrtbertError], str]:

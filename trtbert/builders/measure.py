@@ -10,6 +10,8 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ import onnxruntime
 from trtbert.builders.integer import with_integer_gemms
 from trtbert.builders.lowering import BODY, ORT, lower
 from trtbert.builders.probe import Probe, embedding_probe, layer_probe
+from trtbert.turns import rounds
 
 LOGGER = logging.getLogger(__name__)
 
@@ -94,17 +97,15 @@ def _race(probe: Probe, default: Mapping[str, str], shapes: tuple[Shape, ...]) -
 
 
 def _interleaved(sessions: Mapping[Key, onnxruntime.InferenceSession], feeds: Feeds) -> dict[Key, list[float]]:
-    """Milliseconds of each session, round by round; one run of each in a round, so that what else runs slows all of them alike."""
-    for session in sessions.values():
-        _milliseconds(session, feeds)
-    times = {key: [_milliseconds(session, feeds)] for key, session in sessions.items()}
-    num_rounds = int(np.clip(SECONDS * 1e3 / sum(row[0] for row in times.values()), MIN_ROUNDS, MAX_ROUNDS))
-    order = list(sessions)
-    for _ in range(num_rounds - 1):
-        order.reverse()
-        for key in order:
-            times[key].append(_milliseconds(sessions[key], feeds))
-    return times
+    """Milliseconds of each session, round by round; one run of each in a round."""
+    turns = [partial(_milliseconds, session, feeds) for session in sessions.values()]
+    for turn in turns:
+        turn()
+    taken = rounds(turns)
+    times = [next(taken)]
+    num_rounds = int(np.clip(SECONDS * 1e3 / sum(times[0]), MIN_ROUNDS, MAX_ROUNDS))
+    times += islice(taken, num_rounds - 1)
+    return {key: list(row) for key, row in zip(sessions, zip(*times, strict=True), strict=True)}
 
 
 def _milliseconds(session: onnxruntime.InferenceSession, feeds: Feeds) -> float:

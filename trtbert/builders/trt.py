@@ -143,7 +143,7 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-_COMMAND = (sys.executable, "-m", "trtbert.builders.trt")
+_COMMAND = (sys.executable, "-P", "-m", "trtbert.builders.trt")  # a file in the working directory is no module
 
 if __name__ == "__main__":
     _die_with_parent()

@@ -66,7 +66,7 @@ def write_report(
     render = _renderer()
     outputs = [output, *filter(None, [json_output])]
     packages = [open_package(path) for path in paths]
-    check_outside(packages, outputs)
+    check_outside(outputs)
     for path in outputs:
         check_file(path, force=force)
     measurement = None
