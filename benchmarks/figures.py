@@ -51,7 +51,7 @@ FIGURES = (
         data=BANKING77,
         more="--labelled {data}/banking77/train.csv {data}/banking77/test.csv",
     ),
-    Figure(name="bert-base", command="python benchmarks/race.py --model base --num-mixed 32", minutes=25),
+    Figure(name="bert-base", command="python benchmarks/race.py --model base --num-mixed 32", minutes=40),
     Figure(
         name="calibration-methods",
         command="python benchmarks/accuracy.py --train {data}/banking77/train.csv --test {data}/banking77/test.csv",
