@@ -9,8 +9,9 @@ import onnxruntime
 import pytest
 
 from tests.numerics import TOLERANCE, assert_close
+from trtbert import bodies
 from trtbert.bodies import add_functions
-from trtbert.ops import DOMAIN, FUSED_OPS, FUSED_PACKED_QKV_ATTENTION, OPSET
+from trtbert.ops import DOMAIN, FUSED_OPS, FUSED_PACKED_QKV_ATTENTION, OPSET, FusedOp
 
 ONNX_TYPE = {"float32": ir.DataType.FLOAT, "float16": ir.DataType.FLOAT16, "int32": ir.DataType.INT32}
 
@@ -209,3 +210,13 @@ def test_embed_layer_norm(dtype: str, has_token_type: bool) -> None:
         feeds |= {"token_type_ids": rng.integers(0, 2, (3, 9), dtype=np.int32), "token_type": floats(rng, dtype, 2, 24)}
     actual = run_op("FusedEmbedLayerNorm", "token_type" if has_token_type else "", feeds, epsilon=1e-12)
     assert_close(actual, FUSED_OPS["FusedEmbedLayerNorm"].reference(*feeds.values(), epsilon=1e-12), dtype)
+
+
+def test_an_op_without_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a rule of somebody's may add one."""
+    op = FusedOp(name="FusedBiasRelu", inputs=("x", "bias"), attributes=(), reference=lambda x, bias: np.maximum(x + bias, 0))
+    monkeypatch.setitem(bodies.PLUGIN_OPS, op.name, op)
+    monkeypatch.setitem(bodies._BODIES, (op.name, ""), "sum = Add (x, bias) y = Relu (sum)")
+    rng = np.random.default_rng(0)
+    feeds = {"x": floats(rng, "float32", 2, 3, 4), "bias": floats(rng, "float32", 4)}
+    np.testing.assert_allclose(run_op(op.name, "", feeds), op.reference(**feeds))

@@ -292,9 +292,10 @@ def _function_proto(name: str, overload: str) -> onnx.FunctionProto:
     parts = set(overload.split("."))
     inputs = op.inputs + (op.optional_inputs if parts - {"", "grouped", "int8"} else ())
     attributes = op.attributes + (op.grouped_attributes if "grouped" in parts else ()) + (op.int8_attributes if "int8" in parts else ())
+    listed = f"<{', '.join(attributes)}> " if attributes else ""
     proto = onnx.parser.parse_function(f"""
 <domain: "{DOMAIN}", overload: "{overload}", opset_import: ["" : {OPSET}]>
-{name} <{", ".join(attributes)}> ({", ".join(inputs)}) => (y)
+{name} {listed}({", ".join(inputs)}) => (y)
 {{ {_BODIES[name, overload]} }}""")
     proto.doc_string = (op.reference.__doc__ or "").strip()
     return proto

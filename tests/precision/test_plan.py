@@ -9,7 +9,9 @@ from tests.numerics import assert_close
 from tests.precision.encoder import Array, run, run_half
 from tests.precision.lint import num_casts, problems
 from trtbert.errors import UnsupportedError
+from trtbert.ops import DOMAIN
 from trtbert.precision import convert
+from trtbert.precision.kinds import Kind, kind_of
 
 W = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
 X = np.random.default_rng(1).standard_normal((2, 3, 8)).astype(np.float32)
@@ -141,3 +143,10 @@ def test_a_half_model_is_refused() -> None:
     small = model("h = Cast <to = 10> (x) y = Cast <to = 1> (h)")
     with pytest.raises(UnsupportedError, match="not float32"):
         convert(small, "fp16", [FEED])
+
+
+def test_an_op_that_nobody_knows_stays_in_float32() -> None:
+    """Fused or not."""
+    x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT))
+    for op_type, domain in (("FusedBiasRelu", DOMAIN), ("SomeOp", "")):
+        assert kind_of(ir.node(op_type, [x], domain=domain)) is Kind.FLOAT

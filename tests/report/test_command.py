@@ -9,15 +9,19 @@ import subprocess
 import sys
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.report.conftest import Packages, Report, report, rewrite_manifest
 from tests.sources import make_source
 from trtbert import cli
+from trtbert.builders.targets import resolve_profiles
 from trtbert.cli import main
+from trtbert.config import Profile
 from trtbert.package import HISTOGRAMS, MANIFEST, open_package
 from trtbert.report.graph import graph_facts
+from trtbert.report.repeat import compile_command
 
 Output = pytest.CaptureFixture[str]
 
@@ -191,6 +195,27 @@ def test_the_command_holds_profiles_and_negations(packages: Packages, tmp_path: 
     flags = "--batch-size 1 2 3 --seq-len 4 5 6 --precision int8 --no-smooth --allow-unfused"
     assert facts["commands"]["compile"].endswith(flags)
     cli._parse(shlex.split(facts["commands"]["compile"])[1:])
+
+
+@pytest.mark.parametrize(
+    ("profiles", "flags"),
+    [
+        ([{"batch_size": {"min": 1, "opt": 1, "max": 2}}, {}], "--batch-size 1 1 2 --batch-size 1 8 64"),
+        (
+            [{"seq_len": {"min": 1, "opt": 16, "max": 32}}, {"batch_size": {"min": 1, "opt": 1, "max": 1}}],
+            "--batch-size 1 8 64 --seq-len 1 16 32 --batch-size 1 1 1 --seq-len 1 32 130",
+        ),
+    ],
+)
+def test_the_command_holds_what_profiles_leave_to_the_defaults(profiles: list[dict[str, Any]], flags: str, packages: Packages) -> None:
+    manifest = open_package(packages.floats).manifest
+    length = {"max_length": 130}
+    manifest = manifest.model_copy(update={"options": {"profiles": profiles}, "model": manifest.model.model_copy(update=length)})
+    command = compile_command(manifest, packages.floats)
+    assert command is not None and command.endswith(f"-again {flags}")
+    config = cli._compile_config(cli._parse(shlex.split(command)[1:]))
+    resolved = [resolve_profiles(each, 130) for each in (config.profiles, tuple(map(Profile.model_validate, profiles)))]
+    assert resolved[0] == resolved[1]
 
 
 def test_a_read_only_folder(packages: Packages, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def kind_of(node: ir.Node) -> Kind:
     if not has_float_input and not any(is_float(value) for value in node.outputs):
         return Kind.OTHER
     if node.domain == DOMAIN:
-        return _FUSED[node.op_type]
+        return _FUSED.get(node.op_type, Kind.FLOAT)
     if node.op_type == "Cast":
         return Kind.EXACT if has_float_input else Kind.FLOAT
     if node.op_type == "Div":  # only a division by a constant is as harmless as a product
