@@ -111,7 +111,7 @@ def test_of_a_long_file_the_same_texts_are_drawn_each_time(tokenizer: Path, long
     assert len(everything(first)) == len(set(ids(everything(first)))) == 512
     assert ids(first.encodings) == ids(second.encodings) and ids(first.held_back) == ids(second.held_back)
     assert first.sha256 == second.sha256 != read(long_file, tokenizer, size=500).sha256
-    assert first.notes == (f"calibrated on 512 texts drawn from the 200000 of {long_file}; --calibration-size draws more",)
+    assert first.notes == (f"calibrated and checked on 512 texts drawn from the 200000 of {long_file}; --calibration-size draws more",)
 
 
 def test_every_part_of_a_long_file_is_drawn_from(tokenizer: Path, tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ GOOD = {
     "texts beyond the longest input": (words(200, longest=90), "128 of 200 calibration texts are longer than 26 tokens and were cut"),
     "200,000 texts": (
         [f"w{index % 54} w{index // 54 % 54} w{index // 54**2 % 54} w{index // 54**3}" for index in range(200_000)],
-        "calibrated on 512 texts drawn from the 200000 of",
+        "calibrated and checked on 512 texts drawn from the 200000 of",
     ),
     "texts with unknown words": ([f"{text} house" for text in words(200, longest=9)], "the tokenizer does not know"),
 }

@@ -18,6 +18,7 @@ from tests.tiny_tokenizers import SENTENCES
 from trtbert.architectures import ARCHITECTURES, STUDENT
 from trtbert.config import CompileConfig
 from trtbert.package import Manifest, open_package
+from trtbert.pipeline import verify_package
 from trtbert.tasks import TASKS, Task
 
 TASK_OF: dict[str, Task] = {
@@ -188,3 +189,12 @@ def test_the_real_minilm(tmp_path: Path) -> None:
     embeddings = trtbert.load(package.path).encode(["A kitten is lying on the couch.", near, far])
     similarity = embeddings @ embeddings.T
     assert np.allclose(np.diag(similarity), 1.0, atol=1e-5) and similarity[0, 1] > similarity[0, 2] + 0.3
+
+
+def test_a_model_of_the_hub_is_recorded_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = make_checkpoint(tmp_path / "cache" / "snapshot", "bert", num_hidden_layers=1)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: {"me/model": str(snapshot)}[name])
+    monkeypatch.chdir(tmp_path)
+    package = trtbert.compile("me/model", "package", CompileConfig(runtime="onnxruntime"))
+    assert package.manifest.source.path == str(snapshot.resolve())
+    assert all(stage.is_passed for stage in verify_package("package").stages)

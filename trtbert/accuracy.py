@@ -1,5 +1,6 @@
 """Graphs -> the points that an accuracy budget counts: a metric on labelled examples, else fidelity to the float model."""
 
+import hashlib
 import tempfile
 from pathlib import Path
 
@@ -45,6 +46,12 @@ class Judge:
                     "said of INT8. Are the labels those of this model, and is there more than one?"
                 )
 
+    @property
+    def examples_sha256(self) -> str:
+        """Of all that it scores on."""
+        examples = self._examples if self._fidelity is None else [encoding.ids for encoding in self._fidelity.encodings]
+        return hashlib.sha256(repr(examples).encode(errors="surrogatepass")).hexdigest()
+
     def score(self, model: ir.Model) -> float:
         encoder = self._encoder(model)
         return self._fidelity.percent(encoder) if self._fidelity is not None else evaluate(encoder, self._examples, self.metric)
@@ -69,7 +76,11 @@ def _metric_and_examples(facts: ModelFacts, config: CompileConfig) -> tuple[Metr
     try:
         examples = read_examples(path, facts.task, labels=facts.labels, column=config.text_column, is_number=is_number)
     except InputError as error:
-        raise InputError(f"{error} Where there are no labels: --metric fidelity.") from error
+        is_ranker = facts.task == "text-classification" and facts.outputs[0].shape[-1] == 1
+        ranker = (
+            " The model was read as text-classification, of one score; if it ranks documents: --task text-ranking." if is_ranker else ""
+        )
+        raise InputError(f"{error} Where there are no labels: --metric fidelity.{ranker}") from error
     return metric_for(facts.task, examples) if config.metric == "auto" else config.metric, examples
 
 

@@ -119,7 +119,7 @@ def _notes_on_size(source: str, num_texts: int, num_read: int, size: int) -> Ite
     elif num_texts < _FEW_TEXTS:
         yield f"calibrated on {num_texts} texts only; some hundreds are better"
     elif num_read > size:
-        yield f"calibrated on {num_texts} texts drawn from the {num_read} of {source}; --calibration-size draws more"
+        yield f"calibrated and checked on {num_texts} texts drawn from the {num_read} of {source}; --calibration-size draws more"
 
 
 def _notes_on_words(source: str, encodings: Sequence[Encoding], tokenizer: Tokenizer, length: int) -> Iterator[str]:

@@ -172,6 +172,8 @@ class Budget(_Record):
     metric: str
     max_drop: float
     num_examples: int
+    examples_sha256: str | None = None
+    """Tells whether two packages were scored on the same examples; None for a package of before it was recorded."""
     float_score: float
     int8_score: float
     int8_interval: Interval | None = None

@@ -19,7 +19,7 @@ from trtbert.config import CompileConfig, LoweringName, Precision, Runtime
 from trtbert.data import read_texts
 from trtbert.engines import HALF, Prepared, build_engine, finish_kit
 from trtbert.errors import InputError
-from trtbert.export import load_source
+from trtbert.export import find_source, load_source
 from trtbert.ops import DOMAIN, FUSED_BIAS_GELU, FUSED_QKV_ATTENTION, FUSED_SKIP_LAYER_NORM
 from trtbert.package import (
     DYNAMIC,
@@ -39,7 +39,7 @@ from trtbert.precision import convert
 from trtbert.quantization import Progress, Quantized, quantize
 from trtbert.rewrite import Rewritten, rewrite
 from trtbert.runtime import open_runtime
-from trtbert.verification import starts_with_padding, verification_batches
+from trtbert.verification import fits, verification_batches
 from trtbert.verifier import Verifier
 from trtbert.verify import Feeds
 from trtbert.version import __version__
@@ -174,8 +174,8 @@ def build(kit: Path | str, output: Path | str, *, force: bool = False) -> Packag
 def _prepare(job: _Job) -> Prepared:
     """The stages that are the same for every engine."""
     job.on_stage("export")
-    config = job.config
-    source = load_source(job.model, config, job.folder)
+    config, path = job.config, find_source(job.model)
+    source = load_source(path, config, job.folder)
     facts, fingerprint, model = source.facts, source.fingerprint, source.model
     profiles = targets.resolve_profiles(config.profiles, facts.max_length)
     batches = verification_batches(job.folder / facts.tokenizer.file, facts)
@@ -208,7 +208,7 @@ def _prepare(job: _Job) -> Prepared:
         quantization=quantization,
         verification=verifier.verification(),
         notes=notes,
-        source=_source_facts(job, fingerprint["sha256"]),
+        source=_source_facts(path, config, fingerprint["sha256"]),
         options=_options(config),
         files={},
     )
@@ -268,14 +268,9 @@ def _options(config: CompileConfig) -> dict[str, Any]:
     return given | {name: str(path.resolve()) for name, path in paths.items()}
 
 
-def _source_facts(job: _Job, sha256: str) -> SourceFacts:
-    tokenizer = job.config.tokenizer
-    return SourceFacts(
-        path=str(job.model.resolve()),
-        sha256=sha256,
-        tokenizer=None if tokenizer is None else str(tokenizer.resolve()),
-        pooling=job.config.pooling,
-    )
+def _source_facts(path: Path, config: CompileConfig, sha256: str) -> SourceFacts:
+    tokenizer = None if config.tokenizer is None else str(config.tokenizer.resolve())
+    return SourceFacts(path=str(path.resolve()), sha256=sha256, tokenizer=tokenizer, pooling=config.pooling)
 
 
 def _quantize(job: _Job, model: ir.Model, facts: ModelFacts, source_sha256: str) -> Quantized:
@@ -313,19 +308,8 @@ def verify_package(
         source = load_source(model, config, Path(scratch))
         if source.fingerprint["sha256"] != manifest.source.sha256:
             raise InputError(f"{path} was not compiled from {model}: the weights there have another sha256. Give the model it came from.")
-        batches = [feeds for feeds in verification_batches(opened.tokenizer_path, manifest.model) if _fits(feeds, manifest)]
+        batches = [feeds for feeds in verification_batches(opened.tokenizer_path, manifest.model) if fits(feeds, manifest)]
         verifier = Verifier(source, batches, Path(scratch), None)
         on_stage("comparison")
         verifier.check_runner("engine", runtime.run, precision=manifest.precision)
     return verifier.verification()
-
-
-def _fits(feeds: Feeds, manifest: Manifest) -> bool:
-    """Whether a profile of the engine takes the batch, and packing does not change it; an engine without profiles takes all shapes."""
-    if manifest.packing is not None and not manifest.packing.takes_left_padding and starts_with_padding(feeds):
-        return False
-    batch, length = next(iter(feeds.values())).shape
-    return not manifest.profiles or any(
-        p.batch_size.min <= batch <= p.batch_size.max and (p.seq_len is None or p.seq_len.min <= length <= p.seq_len.max)
-        for p in manifest.profiles
-    )

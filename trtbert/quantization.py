@@ -181,6 +181,7 @@ def _fit(calibrated: Calibrated, costs: tuple[Cost, ...], judge: Judge, max_drop
         metric=judge.metric,
         max_drop=max_drop,
         num_examples=judge.num_examples,
+        examples_sha256=judge.examples_sha256,
         float_score=judge.float_score,
         int8_score=budget.score,
     )

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trtbert.data import Text
-from trtbert.package import ModelFacts
+from trtbert.package import Manifest, ModelFacts
 from trtbert.predictor.tokens import Feeds, load_tokenizer, make_feeds, tokenize
 from trtbert.tasks import ATTENTION_MASK, INPUT_IDS
 
@@ -23,7 +23,7 @@ def texts() -> list[str]:
 
 
 def verification_batches(tokenizer: Path, facts: ModelFacts) -> list[Feeds]:
-    """Batches of 1 to 8 texts or pairs: short, mixed, as long as the model takes, left-padded, with holes, and with an empty row."""
+    """Batches of 1 to 8 texts or pairs: short, mixed, as long as the model and MAX_TOKENS allow, left-padded, with holes, with an empty row."""
     length = min(facts.max_length, MAX_TOKENS)
     loaded, lines = load_tokenizer(tokenizer, max_length=length), texts()
 
@@ -67,6 +67,17 @@ def starts_with_padding(feeds: Feeds) -> bool:
     """Whether the first position of a text that has tokens is none."""
     mask: npt.NDArray[np.int32] = feeds[ATTENTION_MASK]
     return bool(((mask[:, 0] == 0) & (mask != 0).any(1)).any())
+
+
+def fits(feeds: Feeds, manifest: Manifest) -> bool:
+    """Whether a profile of the engine takes the batch, and packing does not change it; an engine without profiles takes all shapes."""
+    if manifest.packing is not None and not manifest.packing.takes_left_padding and starts_with_padding(feeds):
+        return False
+    batch, length = feeds[INPUT_IDS].shape
+    return not manifest.profiles or any(
+        p.batch_size.min <= batch <= p.batch_size.max and (p.seq_len is None or p.seq_len.min <= length <= p.seq_len.max)
+        for p in manifest.profiles
+    )
 
 
 def num_texts(batches: Sequence[Feeds]) -> int:

@@ -70,6 +70,14 @@ def test_arrivals_repeat_by_their_seed() -> None:
     assert len(arrivals(0.01, 1.0, seed=0)) == 1
 
 
+@pytest.mark.parametrize(("rate", "seconds"), [(0.4, 1.0), (1.0, 1.3), (20.0, 0.17)])
+def test_the_rate_holds_also_for_few_arrivals(rate: float, seconds: float) -> None:
+    """Over many seeds: the mean of n times that lie uniformly in n / rate is half of it."""
+    num = len(arrivals(rate, seconds, seed=0))
+    mean = np.mean([arrivals(rate, seconds, seed=seed) for seed in range(2000)])
+    assert num == max(1, round(rate * seconds)) and mean == pytest.approx(num / rate / 2, rel=0.05)
+
+
 def test_a_rate_that_is_held() -> None:
     found = summary(40.0, [served(arrivals(40.0, 5.0, seed=seed), 0.02) for seed in range(3)])
     assert found["is_held"] and found["utilisation"] == pytest.approx(0.8)

@@ -17,8 +17,8 @@ def result(name: str, p50: float, *, spread: float = 0.02, speedup: float | None
 
 
 def facts(*warnings: str) -> dict[str, Any]:
-    contenders = [{"name": "torch", "what": "words " * 30, "library": "torch", "source": "/m"}]
-    contenders.append({"name": HOSTILE, "what": "onnxruntime", "library": None, "source": "/" + "x" * 200})
+    contenders = [{"name": "torch", "what": "words " * 30, "library": "torch", "source": "/m", "baseline": None}]
+    contenders.append({"name": HOSTILE, "what": "onnxruntime", "library": None, "source": "/" + "x" * 200, "baseline": "torch"})
     shapes = [
         {
             "threads": threads,
@@ -56,6 +56,25 @@ def test_rows_hold_the_numbers() -> None:
     assert any(line.split() == ["torch", "123457", "135802", "-", "0.0"] for line in shown)
     assert shown.count("batch 32 x 512 tokens, 16 threads") == 1 and "batch 1 x 32 tokens, 1 thread" in shown
     assert any(line.endswith(" not held") for line in shown)
+
+
+def test_of_several_source_models_each_line_says_which() -> None:
+    shown = " ".join(" ".join(line.split()) for line in lines(facts()))
+    assert "; runs /m " in shown and f"/{'x' * 20}" in shown and "; its speed is by torch " in shown
+    single = facts()
+    single["contenders"][1]["source"] = "/m"
+    shown = " ".join(lines(single))
+    assert "; runs" not in shown and "its speed is by" not in shown and "compiled from /m" in shown
+
+
+def test_more_contenders_than_colours_look_different() -> None:
+    many = facts()
+    names = [f"c{number}" for number in range(20)]
+    many["contenders"] = [many["contenders"][0] | {"name": name} for name in names]
+    many["shapes"] = [many["shapes"][0] | {"results": [result(name, 1.0) for name in names]}]
+    root = ElementTree.fromstring(draw(many))
+    looks = [(line.attrib["stroke"], line.attrib.get("stroke-dasharray")) for line in root.findall(f"{SVG}path")]
+    assert len(set(looks)) == len(looks) == 20
 
 
 def test_a_noisy_machine_is_seen_above_and_below_the_table() -> None:

@@ -56,8 +56,11 @@ def test_a_long_name_keeps_its_end() -> None:
     assert len(point.name) == 22 and point.name.startswith("…a") and point.name.endswith("-int8")
 
 
-def package(name: str, *, source: str = "s", precision: str = "int8", score: float | None = None, cosine: float = 0.9) -> dict[str, Any]:
-    accuracy = None if score is None else {"metric": "accuracy", "num_examples": 10, "float_score": 90.0, "int8_score": score}
+def package(
+    name: str, *, source: str = "s", precision: str = "int8", score: float | None = None, cosine: float = 0.9, examples: str | None = "e"
+) -> dict[str, Any]:
+    scored = {"metric": "accuracy", "num_examples": 10, "float_score": 90.0, "examples_sha256": examples, "int8_score": score}
+    accuracy = None if score is None else scored
     facts = {"target": "cpu", "runtime": "onnxruntime", "bytes": 1, "source": {"sha256": source}}
     return facts | {"name": name, "precision": precision, "accuracy": accuracy, "stages": [{"figures": {"mean_cosine": cosine}}]}
 
@@ -77,6 +80,12 @@ def test_without_a_score_of_all_the_cosines_are_compared() -> None:
     assert "cosine" in found["quality"] and [row["quality"] for row in found["rows"]] == [0.8, 0.9]
 
 
+@pytest.mark.parametrize("others", ["f", None])
+def test_scores_on_other_examples_are_not_compared(others: str | None) -> None:
+    found = compare([package("a", score=89.0), package("b", score=89.0, examples=others)], timed(a=3, b=1))
+    assert "cosine" in found["quality"] and [row["quality"] for row in found["rows"]] == [0.9, 0.9]
+
+
 def test_what_is_not_plotted() -> None:
     assert "different models" in compare([package("a"), package("b", source="t")], timed(a=3, b=1))["no_pareto"]
     assert "not measured" in compare([package("a"), package("b")], None)["no_pareto"]
@@ -85,6 +94,7 @@ def test_what_is_not_plotted() -> None:
 def test_names_tell_packages_apart() -> None:
     assert names_of([Path("/x/a"), Path("/x/b")]) == ["a", "b"]
     assert names_of([Path("/x/a"), Path("/y/a"), Path("/y/b")]) == ["x/a", "y/a", "b"]
+    assert names_of([Path("/x/torch"), Path("/x/openvino 2"), Path("/x/torches")]) == ["x/torch", "x/openvino 2", "torches"]
 
 
 def test_numbers_for_people() -> None:

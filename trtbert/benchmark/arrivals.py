@@ -28,9 +28,12 @@ class Served:
 
 
 def arrivals(rate: float, seconds: float, seed: int) -> list[float]:
-    """Seconds from the start; of a Poisson process with as many arrivals as are expected, which then lie uniformly."""
+    """Seconds from the start; of a Poisson process with as many arrivals as are expected in `seconds`, which then lie uniformly.
+
+    There is one at least, and the time that they lie in is such that the rate holds.
+    """
     num = max(1, round(rate * seconds))
-    times: list[float] = np.sort(np.random.default_rng(seed).uniform(0, seconds, num)).tolist()
+    times: list[float] = np.sort(np.random.default_rng(seed).uniform(0, num / rate, num)).tolist()
     return times
 
 

@@ -150,14 +150,14 @@ class Field:
         self.left_out.append(LeftOut(names=names, why=str(explained)))
 
 
-def check_answers(group: Group, feeds: Feeds) -> list[dict[str, Any]]:
+def check_answers(group: Group, batches: Sequence[Feeds]) -> list[dict[str, Any]]:
     """How far each is from the first one on the same inputs; VerificationError where that is more than their precisions allow."""
     first, *others = group.racers
-    expected, task = first.answer(feeds), group.package.manifest.model.task
+    expected, task = [first.answer(feeds) for feeds in batches], group.package.manifest.model.task
     found = []
     for racer in others:
         limits = verify.LIMITS[max(first.precision, racer.precision, key=_PRECISIONS.index)]
-        figures = verify.compare(racer.name, [feeds], [expected], racer.answer, task=task, limits=limits)
+        figures = verify.compare(racer.name, batches, expected, racer.answer, task=task, limits=limits)
         if not figures.is_passed:
             raise VerificationError(
                 f"{racer.name} does not answer as {first.name} does, and nothing was timed: on the same inputs its error is "

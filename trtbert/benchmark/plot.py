@@ -5,9 +5,12 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from trtbert.benchmark.axes import ticks
+from trtbert.benchmark.table import threads_of
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555", "#000000")
 """Of Okabe and Ito, which the colour-blind tell apart."""
+_DASHES = ("", "7 4", "2 3")
+"""Of the lines, for more contenders than there are colours."""
 _PANEL, _LEFT, _TOP, _BOTTOM, _RIGHT = 400, 58, 40, 250, 388
 _LINE = 18
 Series = dict[str, list[tuple[float, float]]]
@@ -22,21 +25,20 @@ def draw(facts: Mapping[str, Any]) -> str:
     latency = _series([shape for shape in shapes if shape["batch"] == batch], "length", "p50")
     throughput = _series([shape for shape in shapes if shape["length"] == length], "batch", "texts_per_second")
     machine = facts["machine"]
-    notes = [f"{machine['cpu']}, {shapes[0]['threads']} threads, {facts['measured_at']}"]
+    notes = [f"{machine['cpu']}, {threads_of(shapes[0])}, {facts['measured_at']}"]
     notes += ["The machine was noisy: do not quote these times."] if facts["noise"]["warnings"] else []
     height = _BOTTOM + 62 + _LINE * (len(names) + len(notes))
-    colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
+    strokes = {name: _stroke(index) for index, name in enumerate(names)}
     legend = [
-        f'<rect x="{_LEFT}" y="{_BOTTOM + 46 + _LINE * row}" width="14" height="10" fill="{colours[name]}"/>'
-        + _text(_LEFT + 22, _BOTTOM + 55 + _LINE * row, name)
+        f'<path d="M{_LEFT - 8} {_BOTTOM + 51 + _LINE * row}h24" {strokes[name]}/>' + _text(_LEFT + 22, _BOTTOM + 55 + _LINE * row, name)
         for row, name in enumerate(names)
     ]
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * _PANEL}" height="{height}" viewBox="0 0 {2 * _PANEL} {height}" role="img"'
         ' font-family="system-ui, sans-serif" font-size="12" aria-label="Latency and throughput of the contenders">',
         f'<rect width="{2 * _PANEL}" height="{height}" fill="#ffffff"/>',
-        *_panel(latency, colours, 0, f"ms of a batch of {batch}, median", "tokens"),
-        *_panel(throughput, colours, _PANEL, f"texts/s at {length} tokens", "batch size"),
+        *_panel(latency, strokes, 0, f"ms of a batch of {batch}, median", "tokens"),
+        *_panel(throughput, strokes, _PANEL, f"texts/s at {length} tokens", "batch size"),
         *legend,
         *(_text(_LEFT, _BOTTOM + 60 + _LINE * (len(names) + row), note) for row, note in enumerate(notes)),
         "</svg>",
@@ -52,7 +54,14 @@ def _series(shapes: Sequence[Mapping[str, Any]], x: str, y: str) -> Series:
     return found
 
 
-def _panel(series: Series, colours: Mapping[str, str], left: int, title: str, x_title: str) -> list[str]:
+def _stroke(index: int) -> str:
+    """The attributes of a contender's line and points."""
+    dash = _DASHES[index // len(_COLOURS) % len(_DASHES)]
+    colour = _COLOURS[index % len(_COLOURS)]
+    return f'fill="none" stroke="{colour}" stroke-width="2"' + (f' stroke-dasharray="{dash}"' if dash else "")
+
+
+def _panel(series: Series, strokes: Mapping[str, str], left: int, title: str, x_title: str) -> list[str]:
     """Both axes from 0."""
     points = [point for row in series.values() for point in row]
     x_end, y_ticks = max(x for x, _ in points) * 1.05, ticks(0.0, max(y for _, y in points))
@@ -71,8 +80,8 @@ def _panel(series: Series, colours: Mapping[str, str], left: int, title: str, x_
     for name, row in series.items():
         places = [place(*point) for point in row]
         line = " ".join(f"{x},{y}" for x, y in places)
-        parts.append(f'<polyline fill="none" stroke="{colours[name]}" stroke-width="2" points="{line}"/>')
-        parts += [f'<circle cx="{x}" cy="{y}" r="3.5" fill="{colours[name]}"/>' for x, y in places]
+        parts.append(f'<polyline {strokes[name]} points="{line}"/>')
+        parts += [f'<circle cx="{x}" cy="{y}" r="3.5" {strokes[name]}/>' for x, y in places]
     return parts
 
 

@@ -19,7 +19,7 @@ from trtbert.benchmark.field import Field, Group, Progress, Racer, check_answers
 from trtbert.benchmark.machine import machine_facts, versions
 from trtbert.benchmark.names import names_of
 from trtbert.benchmark.noise import cpu_times, load_average, noise
-from trtbert.benchmark.shapes import Shape, arrival_lengths, feeds_of, shapes_of
+from trtbert.benchmark.shapes import Shape, answered_feeds, arrival_lengths, feeds_of, shapes_of
 from trtbert.hardware import num_cores
 from trtbert.package import Package
 from trtbert.turns import rounds
@@ -47,8 +47,7 @@ def benchmark(packages: Sequence[Package], config: BenchmarkConfig | None = None
         field = Field(stack, Path(scratch), threads[0], on_progress)
         groups = field.line_up(named, config.against)
         on_progress("comparing answers", 0, None)
-        smallest = min(shapes)
-        agreement = [row for group in groups for row in check_answers(group, feeds_of(group.package, smallest))]
+        agreement = [row for group in groups for row in check_answers(group, answered_feeds(group.packages.values(), min(shapes)))]
         racers = [racer for group in groups for racer in group.racers]
         before, spent = cpu_times(), _cpu_seconds(racers)
         timed, arrived = _measure(groups, shapes, lengths, threads, config, on_progress)

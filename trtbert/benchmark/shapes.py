@@ -1,13 +1,14 @@
 """Packages and the options -> the shapes that all of them take, and inputs of these shapes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import cycle, islice
 
 from trtbert.benchmark.config import BenchmarkConfig
 from trtbert.errors import UnsupportedError
 from trtbert.package import Manifest, Package
 from trtbert.predictor.tokens import load_tokenizer, make_feeds, tokenize
-from trtbert.verification import texts
+from trtbert.tasks import ATTENTION_MASK
+from trtbert.verification import fits, texts, verification_batches
 from trtbert.verify import Feeds
 
 Shape = tuple[int, int]
@@ -44,6 +45,17 @@ def feeds_of(package: Package, shape: Shape) -> Feeds:
     rows = [" ".join(islice(cycle(lines[row % len(lines) :] + lines[: row % len(lines)]), length)) for row in range(batch)]
     encodings = tokenize(load_tokenizer(package.tokenizer_path, max_length=length), rows)
     return dict(make_feeds(encodings, package.manifest.model, length=length))
+
+
+def answered_feeds(packages: Collection[Package], shape: Shape) -> list[Feeds]:
+    """Inputs to compare answers on: the verification batches that all packages of a source model take, else those of the shape.
+
+    A text without a token has no answer that could be compared, and others' exports need not give a number for it.
+    """
+    first = next(iter(packages))
+    batches = verification_batches(first.tokenizer_path, first.manifest.model)
+    taken = [batch for batch in batches if batch[ATTENTION_MASK].any(1).all() and all(fits(batch, own.manifest) for own in packages)]
+    return taken or [feeds_of(first, shape)]
 
 
 def _lengths(config: BenchmarkConfig, packages: Sequence[Package]) -> list[int]:

@@ -16,9 +16,9 @@ def lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield from _wrapped(libraries)
     yield from _warnings(noise)
     yield ""
+    has_several = len({contender["source"] for contender in facts["contenders"]}) > 1
     for contender in facts["contenders"]:
-        source = "" if contender["library"] else f", compiled from {contender['source']}"
-        yield from _wrapped(f"{contender['name']}: {contender['what']}{source}")
+        yield from _wrapped(f"{contender['name']}: {contender['what']}{_source(contender, has_several=has_several)}")
     for entry in facts["left_out"]:
         yield from _wrapped(f"left out: {', '.join(entry['names'])}. {entry['why']}")
     for shape in facts["shapes"]:
@@ -31,9 +31,17 @@ def lines(facts: Mapping[str, Any]) -> Iterator[str]:
         yield "The machine was noisy: see the warnings above, and do not quote these times."
 
 
+def _source(contender: Mapping[str, Any], *, has_several: bool) -> str:
+    """Of a package, which model it was compiled from; where there are several models, also which of them a library runs."""
+    if contender["library"]:
+        return f"; runs {contender['source']}" if has_several else ""
+    baseline = f"; its speed is by {contender['baseline']}" if has_several and contender["baseline"] else ""
+    return f", compiled from {contender['source']}{baseline}"
+
+
 def _shape(shape: Mapping[str, Any], limit: float) -> Iterator[str]:
     yield ""
-    yield f"batch {shape['batch']} x {shape['length']} tokens, {_threads(shape)}"
+    yield f"batch {shape['batch']} x {shape['length']} tokens, {threads_of(shape)}"
     yield f"  {'ms of a batch':<{_NAME}}{'p50':>8}{'p95':>8}{'p99':>8}{'texts/s':>10}  speed (p10-p90)"
     for row in shape["results"]:
         mark = "!" if row["spread"] > limit else " "
@@ -43,7 +51,7 @@ def _shape(shape: Mapping[str, Any], limit: float) -> Iterator[str]:
 
 def _arrivals(arrived: Mapping[str, Any]) -> Iterator[str]:
     yield ""
-    yield f"single texts of {arrived['length']} tokens, arriving at random, {_threads(arrived)}"
+    yield f"single texts of {arrived['length']} tokens, arriving at random, {threads_of(arrived)}"
     yield f"  {'ms until the answer':<{_NAME}}{'p50':>8}{'p95':>8}{'p99':>8}{'offered/s':>11}{'answered/s':>12}"
     for row in arrived["results"]:
         times = "".join(f"{_ms(row[name]):>8}" for name in ("p50", "p95", "p99"))
@@ -51,7 +59,7 @@ def _arrivals(arrived: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {_short(row['name']):<{_NAME}}{times}{arrived['rate']:>11.6g}{row['answers_per_second']:>12.1f}{held}"
 
 
-def _threads(row: Mapping[str, Any]) -> str:
+def threads_of(row: Mapping[str, Any]) -> str:
     return f"{row['threads']} thread{'' if row['threads'] == 1 else 's'}"
 
 

@@ -9,16 +9,21 @@ from trtbert.export.checkpoint import load_checkpoint
 from trtbert.export.foreign import load_foreign
 from trtbert.export.source import Feeds, Reference, Source
 
-__all__ = ["Feeds", "Reference", "Source", "load_source"]
+__all__ = ["Feeds", "Reference", "Source", "find_source", "load_source"]
+
+
+def find_source(model: Path) -> Path:
+    """The folder or .onnx file itself, or the folder of the hub's model of that name; InputError where there is none of them."""
+    with quiet():
+        return model if model.suffix == ".onnx" else find_model(model)
 
 
 def load_source(model: Path, config: CompileConfig, tokenizer_output: Path) -> Source:
     """Export `model`, and write its tokenizer.json and config files into the folder `tokenizer_output`.
 
-    `model` is a Hugging Face folder, the name of a model on the hub, or an .onnx file with `config.tokenizer` or a tokenizer beside it.
+    `model` is a Hugging Face folder, or an .onnx file with `config.tokenizer` or a tokenizer beside it.
     Raises InputError for files that cannot be used, UnsupportedError for models that are not supported.
     """
     with quiet():
-        if model.suffix == ".onnx":
-            return load_foreign(model, config, tokenizer_output)
-        return load_checkpoint(find_model(model), config, tokenizer_output)
+        load = load_foreign if model.suffix == ".onnx" else load_checkpoint
+        return load(model, config, tokenizer_output)

@@ -37,16 +37,18 @@ def compare(packages: Sequence[Mapping[str, Any]], measurement: Mapping[str, Any
 def _qualities(packages: Sequence[Mapping[str, Any]]) -> tuple[str | None, list[float | None], str | None]:
     """What is compared, of each package, and why nothing is.
 
-    The score of an accuracy budget, where all that come from one source model were scored by one metric on as many examples; a float
+    The score of an accuracy budget, where all that come from one source model were scored by one metric on the same examples; a float
     package has the score of the float model. Else how near the answers are to the source's on the verification texts.
     """
     if len({package["source"]["sha256"] for package in packages}) > 1:
         return None, [None] * len(packages), "the packages come from different models, which nothing here scores alike"
     budgets = [package["accuracy"] for package in packages if package["accuracy"] is not None]
-    kinds = {(budget["metric"], budget["num_examples"], budget["float_score"]) for budget in budgets}
-    is_scored = all(package["accuracy"] is not None or package["precision"] == "fp32" for package in packages)
+    kinds = {(budget["metric"], budget["num_examples"], budget["float_score"], budget["examples_sha256"]) for budget in budgets}
+    is_scored = all(budget["examples_sha256"] for budget in budgets) and all(
+        package["accuracy"] is not None or package["precision"] == "fp32" for package in packages
+    )
     if len(kinds) == 1 and is_scored:
-        ((metric, num, float_score),) = kinds
+        ((metric, num, float_score, _),) = kinds
         scores = [package["accuracy"]["int8_score"] if package["accuracy"] else float_score for package in packages]
         return f"{metric} on {num} examples, percent", scores, None
     cosines = [package["stages"][-1]["figures"] for package in packages]

@@ -13,6 +13,7 @@ from trtbert.report.graph import graph_facts
 from trtbert.report.int8 import accuracy_facts, int8_facts
 from trtbert.report.repeat import compile_command
 from trtbert.report.stages import stage_facts
+from trtbert.verification import MAX_TOKENS
 from trtbert.version import __version__
 
 FORMAT = 1
@@ -58,6 +59,7 @@ def package_facts(package: Package, name: str) -> dict[str, Any]:
         "verification": {
             "num_texts": manifest.verification.num_texts,
             "num_batches": manifest.verification.num_batches,
+            "max_tokens": min(model.max_length, MAX_TOKENS),
             "is_passed": bool(stages := manifest.verification.stages) and all(stage.is_passed for stage in stages),
             "unverified": list(manifest.verification.unverified),
         },
