@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from trtbert.builders import targets
-from trtbert.builders.targets import check_available, check_combination, resolve, resolve_profiles
+from trtbert.builders.targets import check_available, check_combination, gpu_target, resolve, resolve_profiles
 from trtbert.config import Profile, Range
 from trtbert.errors import ConfigError, MissingRuntimeError, UnsupportedError
 
@@ -37,7 +37,7 @@ def test_auto(target: targets.Target, expected: tuple[str, str, str]) -> None:
 @pytest.mark.parametrize(
     "target,runtime,precision,reason",
     [
-        ("sm70", "tensorrt-rtx", "fp16", r"does not support Volta; use --runtime tensorrt with TensorRT 10.0 to 10.4"),
+        ("sm70", "tensorrt-rtx", "fp16", r"does not support Volta; use --runtime tensorrt with TensorRT 10.4"),
         ("sm90", "tensorrt-rtx", "fp16", r"supports sm75, sm80, sm86, sm89, sm120 only; use --runtime tensorrt"),
         ("sm100", "tensorrt-rtx", "bf16", r"use --runtime tensorrt"),
         ("sm75", "tensorrt-rtx", "fp32", r"FP32 GEMM is not supported by TensorRT-RTX on Turing; use --precision fp16"),
@@ -144,3 +144,8 @@ def test_packing_needs_plugins(target: targets.Target) -> None:
     with pytest.raises(UnsupportedError, match="--lowering native --packed: only the plugins"):
         resolve("sm70", lowering="native", is_packed=True)
     assert resolve("sm70", is_packed=True) == ("tensorrt", "fp16", "plugin")
+
+
+def test_a_file_that_is_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets.ctypes, "CDLL", lambda _: object())
+    assert gpu_target() is None

@@ -104,9 +104,12 @@ def resolve_profiles(profiles: Sequence[Profile], max_length: int) -> tuple[Prof
 def gpu_target() -> str | None:
     """The target that the first GPU of this machine is, such as "sm86"; None where the driver or the GPU is missing."""
     try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
+        return _first_gpu(ctypes.CDLL("libcuda.so.1"))
+    except (OSError, AttributeError):  # No such file, or one that is no driver.
         return None
+
+
+def _first_gpu(driver: ctypes.CDLL) -> str | None:
     device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     if driver.cuInit(0) != 0 or driver.cuDeviceGet(ctypes.byref(device), 0) != 0:
         return None
@@ -135,7 +138,7 @@ def _runtime_reason(target: Target, runtime: Runtime) -> str | None:
     if runtime == "onnxruntime":
         return "ONNX Runtime builds no engine for one GPU; use --target cuda, or --runtime tensorrt or tensorrt-rtx"
     if runtime == "tensorrt-rtx" and target == "sm70":
-        return "TensorRT-RTX does not support Volta; use --runtime tensorrt with TensorRT 10.0 to 10.4, the last that does, on such a GPU"
+        return "TensorRT-RTX does not support Volta; use --runtime tensorrt with TensorRT 10.4, the last that does, on such a GPU"
     if runtime == "tensorrt-rtx" and target not in RTX_TARGETS:
         return f"TensorRT-RTX supports {', '.join(RTX_TARGETS)} only; use --runtime tensorrt on such a GPU"
     return None
