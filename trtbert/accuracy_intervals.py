@@ -4,6 +4,7 @@ It tells of the choice of the examples and of nothing else: not of labels that a
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ _MEAN_METRICS = frozenset({"accuracy", "squad-f1", "squad-em", "ndcg@10"})
 _Z = 1.959964
 """Of a normal distribution, 95 % lie within so many standard deviations."""
 _NUM_DRAWS = 2000
+_LEAST_DIFFERING = 5
 
 
 class BlockJudge(Judge):
@@ -30,7 +32,7 @@ class BlockJudge(Judge):
     def intervals(self, model: ir.Model, quantized: ir.Model, int8_score: float) -> dict[str, Interval | None]:
         """Those of package.Budget, for the float `model` and the `quantized` one.
 
-        None where the metric is no mean over examples, or all of them have the same score, so that nothing tells how far others may lie.
+        None where the metric is no mean over examples, or nearly all have the same score, so that little tells how far others may lie.
         """
         is_share = self.metric == "squad-em" or (
             self._facts.task == "text-classification" and (self.metric == "accuracy" or (self.metric == FIDELITY and self._has_one_label))
@@ -134,9 +136,9 @@ def tango(num_lost: int, num_won: int, num_examples: int) -> Interval:
 def bootstrap(scores: Sequence[float], weights: Sequence[float]) -> Interval | None:
     """Of the weighted mean of `scores`: percentiles of 2000 means of as many scores drawn with replacement, always the same ones.
 
-    None where all scores are equal: so are all means then, which does not say that others are.
+    None where fewer than _LEAST_DIFFERING scores are unlike the commonest: nearly all means are equal then, and others need not be.
     """
-    if len(set(scores)) < 2:
+    if len(scores) - Counter(scores).most_common(1)[0][1] < _LEAST_DIFFERING:
         return None
     scores_N, weights_N = np.asarray(scores, float), np.asarray(weights, float)
     drawn_DN = np.random.default_rng(0).integers(0, len(scores_N), (_NUM_DRAWS, len(scores_N)))

@@ -177,7 +177,7 @@ class Budget(_Record):
     float_score: float
     int8_score: float
     int8_interval: Interval | None = None
-    """None for a metric that is no mean over the examples, and where all examples have the same score."""
+    """None for a metric that is no mean over the examples, and where nearly all examples have the same score."""
     drop_interval: Interval | None = None
     """Of float_score - int8_score, on the same examples; None likewise."""
 

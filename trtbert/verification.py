@@ -23,7 +23,7 @@ def texts() -> list[str]:
 
 
 def verification_batches(tokenizer: Path, facts: ModelFacts) -> list[Feeds]:
-    """Batches of 1 to 8 texts or pairs: short, mixed, as long as the model and MAX_TOKENS allow, left-padded, with holes, with an empty row."""
+    """Batches of 1 to 8 texts or pairs: short, mixed, as long as model and MAX_TOKENS allow, left-padded, with holes, with an empty row."""
     length = min(facts.max_length, MAX_TOKENS)
     loaded, lines = load_tokenizer(tokenizer, max_length=length), texts()
 

@@ -61,6 +61,8 @@ def test_tango_holds_the_difference_as_often_as_it_says(lost: float, won: float)
 def test_scores_that_are_all_equal_have_no_interval() -> None:
     assert bootstrap([0.0] * 200, [1.0] * 200) is None
     assert bootstrap([100.0] * 9, list(range(1, 10))) is None
+    assert bootstrap([0.0] * 196 + [-1.0, 1.0, 2.0, 3.0], [1.0] * 200) is None
+    assert bootstrap([0.0] * 195 + [-1.0, 1.0, 2.0, 3.0, 3.0], [1.0] * 200) is not None
 
 
 def test_the_bootstrap_of_a_mean() -> None:
