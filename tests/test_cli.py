@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def test_bad_usage(arguments: list[str], words: str, capsys: Output) -> None:
 
 REFUSED = {
     "fp32 for Turing on RTX": (["--target", "sm75", "--runtime", "tensorrt-rtx", "--precision", "fp32"], "use --precision fp16"),
-    "Volta on RTX": (["--target", "sm70", "--runtime", "tensorrt-rtx"], "use --runtime tensorrt with TensorRT 10.0 to 10.4"),
+    "Volta on RTX": (["--target", "sm70", "--runtime", "tensorrt-rtx"], "use --runtime tensorrt with TensorRT 10.4"),
     "Hopper on RTX": (["--target", "sm90", "--runtime", "tensorrt-rtx"], "use --runtime tensorrt"),
     "TensorRT on a CPU": (["--target", "cpu", "--runtime", "tensorrt"], "use --runtime onnxruntime"),
     "ONNX Runtime for one GPU": (["--target", "sm86", "--runtime", "onnxruntime"], "use --target cuda"),
@@ -163,6 +164,20 @@ def _config(tmp_path: Path, text: str) -> list[str]:
     return ["compile", "no-model", "-o", str(tmp_path / "package"), "--config", str(tmp_path / "config.toml")]
 
 
+@pytest.mark.parametrize(("module", "extra"), [("accelerate", "compress"), ("onnx_ir.passes", "compile"), ("ray", "ray")])
+def test_a_missing_library_names_its_extra(module: str, extra: str, package: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    monkeypatch.setattr("trtbert.predictor.load", _raiser(ModuleNotFoundError("not there", name=module)))
+    code, message = failure(capsys, ["predict", str(package), "w1"])
+    assert code == 5
+    assert message == f"error: this command needs {module!r}, which is not installed: pip install 'trtbert[{extra}]'\n"
+
+
+def test_a_missing_module_of_no_extra_is_a_bug(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trtbert.predictor.load", _raiser(ModuleNotFoundError("not there", name="trtbert.predikt")))
+    with pytest.raises(ModuleNotFoundError):
+        main(["predict", str(package), "w1"])
+
+
 def test_every_problem_of_a_configuration_is_listed(tmp_path: Path, capsys: Output) -> None:
     text = """
     [compile]
@@ -210,7 +225,10 @@ def test_a_problem_is_named_as_it_was_given(tmp_path: Path, capsys: Output) -> N
         ("[compyle]\ntarget = 'cpu'", "must hold one table [compile], and it has ['compyle']"),
         ("target = 'cpu'", "must hold one table [compile], and it has ['target']"),
         ("compile = 3", "must hold one table [compile]"),
+        ("[compile]\ntarget = " + "[" * 9999, "cannot be read: maximum recursion depth exceeded"),
+        ("[compile]\ntarget = " + "1" * 9999, "cannot be read: Exceeds the limit"),
     ],
+    ids=["no TOML", "another table", "no table", "no table but a number", "too deep", "too many digits"],
 )
 def test_a_configuration_file_that_is_none(text: str, words: str, tmp_path: Path, capsys: Output) -> None:
     code, message = failure(capsys, _config(tmp_path, text))
@@ -325,17 +343,19 @@ def test_no_texts_give_no_answers(package: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
-def test_standard_output_that_is_full(package: Path) -> None:
+@pytest.mark.parametrize("command", ["predict {package} w1", "triton {package} -o {output}", "--help"])
+def test_standard_output_that_is_full(command: str, package: Path, tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
-        process = run(["predict", str(package), "w1"], stdout=full)
+        process = run([word.format(package=package, output=tmp_path / "output") for word in command.split()], stdout=full)
     assert process.returncode == 2
     assert process.stderr == "error: Standard output cannot be written: No space left on device. Send it to another file or disk.\n"
 
 
-def test_a_reader_that_went_away(package: Path) -> None:
+@pytest.mark.parametrize("command", ["inspect {package}", "triton {package} -o {output}"])
+def test_a_reader_that_went_away(command: str, package: Path, tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    process = run(["inspect", str(package)], stdout=writing)
+    process = run([word.format(package=package, output=tmp_path / "output") for word in command.split()], stdout=writing)
     os.close(writing)
     assert (process.returncode, process.stderr) == (0, "")
 
@@ -349,6 +369,16 @@ def test_predict_of_json(package: Path, capsys: Output) -> None:
     assert "unrecognized arguments: --jsonl" in usage_error(capsys, ["predict", str(package), "w1", "--jsonl", "w2"])
     code, message = failure(capsys, ["predict", str(package), "--json", "w1 w2"])
     assert code == 2 and "--json needs JSON for every text" in message
+
+
+@pytest.mark.parametrize(("text", "words"), [("[" * 200_000, "maximum recursion depth exceeded"), ("1" * 5000, "Exceeds the limit")])
+def test_predict_of_json_that_python_cannot_read(
+    text: str, words: str, package: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.setattr(sys, "stdin", _stdin(text.encode()))
+    code, message = failure(capsys, ["predict", str(package), "--json"])
+    assert code == 2 and "--json needs JSON for every text, and this cannot be read: " in message and words in message
+    assert len(message) < 500
 
 
 def test_predict_with_an_altered_package(source: tuple[Path, Path], package: Path, tmp_path: Path, capsys: Output) -> None:
@@ -440,6 +470,26 @@ def test_no_memory(package: Path, monkeypatch: pytest.MonkeyPatch, capsys: Outpu
     monkeypatch.setattr("trtbert.predictor.load", _raiser(MemoryError("Unable to allocate 9 GiB")))
     code, message = failure(capsys, ["predict", str(package), "w1"])
     assert code == 2 and "memory is used up (Unable to allocate 9 GiB)" in message and "3 GB" in message
+
+
+@pytest.mark.parametrize("command", ["inspect {}", "predict {} w1", "compress {} -o x --method heads", "completion bash"])
+def test_a_working_directory_that_was_deleted(command: str, package: Path, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    deleted = "import os, sys; os.rmdir(os.getcwd()); from trtbert.__main__ import main; sys.exit(main())"
+    arguments = [sys.executable, "-c", deleted, *command.format(package).split()]
+    done = subprocess.run(arguments, cwd=tmp_path / "gone", capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: The working directory was deleted. Change to another one.\n")
+
+
+def test_no_temporary_directory(package: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/not/there"])
+    monkeypatch.setattr("trtbert.predictor.load", lambda _: tempfile.gettempdir())
+    code, message = failure(capsys, ["predict", str(package), "w1"])
+    assert (code, message) == (
+        2,
+        "error: No usable temporary directory found in ['/not/there']. Set TMPDIR to a folder that can be written.\n",
+    )
 
 
 def _raiser(error: BaseException) -> Callable[..., None]:

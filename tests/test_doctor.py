@@ -1,6 +1,8 @@
 """`trtbert doctor`: what is missing or broken is named with what to do, and what is there is counted on."""
 
 import json
+import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ import pytest
 
 from trtbert import doctor
 from trtbert.cli import main
-from trtbert.doctor import KIT, LIBRARIES, Library, Machine, Route, describe, examine
+from trtbert.doctor import KIT, LIBRARIES, TOOLS, Library, Machine, Route, describe, examine
+
+CMAKE = TOOLS[0]
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +25,7 @@ def machine() -> Machine:
 def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """A machine whose libraries all load, without looking at them."""
     monkeypatch.setattr(doctor, "_library", lambda library: doctor.Found(library.module, "1.0"))
-    monkeypatch.setattr(doctor.targets, "gpu_target", lambda: None)
+    monkeypatch.setattr(doctor, "_gpu", lambda: (None, None))
     monkeypatch.setattr(doctor, "_has_cuda_provider", lambda: True)
     return monkeypatch
 
@@ -62,7 +66,7 @@ def test_no_gpu(bare: pytest.MonkeyPatch) -> None:
 
 
 def test_a_gpu(bare: pytest.MonkeyPatch) -> None:
-    bare.setattr(doctor.targets, "gpu_target", lambda: "sm86")
+    bare.setattr(doctor, "_gpu", lambda: ("sm86", None))
     machine = examine()
     assert machine.gpu == "sm86" and "gpu    sm86" in describe(machine)
     for runtime in ("tensorrt", "tensorrt-rtx"):
@@ -97,7 +101,16 @@ def test_compiling_needs_its_extra(bare: pytest.MonkeyPatch) -> None:
     bare.setattr(doctor, "_library", look)
     cpu = route("cpu", "onnxruntime", examine().routes)
     assert cpu.run_problem is None
-    assert cpu.build_problem == "compiling needs torch, transformers, onnxscript: pip install 'trtbert[compile]'"
+    assert (
+        cpu.build_problem == "compiling needs torch, transformers, safetensors, onnx, onnx_ir, onnxscript: pip install 'trtbert[compile]'"
+    )
+
+
+def test_a_gpu_without_tensorrt_gets_a_build_kit(bare: pytest.MonkeyPatch) -> None:
+    bare.setattr(doctor, "_gpu", lambda: ("sm86", None))
+    bare.setattr(doctor, "_library", lambda one: doctor.Found(one.module, None, "missing" if one.module == "tensorrt" else None))
+    found = route("sm86", "tensorrt", examine().routes)
+    assert (found.build_problem, found.run_problem) == (KIT, "tensorrt is missing: pip install 'trtbert[tensorrt]'")
 
 
 def test_a_broken_library_is_not_to_be_installed(bare: pytest.MonkeyPatch) -> None:
@@ -122,6 +135,71 @@ def test_a_library_is_really_imported(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (found["dying_module"].problem, found["dying_module"].advice) == ("broken", "its import ended with status -6")
     assert found["half_module"].problem == "broken" and "no_such_thing" in str(found["half_module"].advice)
     assert (found["not_there"].problem, found["not_there"].advice) == ("missing", "pip install 'trtbert[x]'")
+
+
+def test_no_file_of_the_working_directory_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fine_module.py").write_text("open('ran', 'w')")
+    (tmp_path / "fine_folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert [doctor._library(Library(name, "x", "")).problem for name in ("fine_module", "fine_folder")] == ["missing", "missing"]
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("", None),
+        ("#include <stdlib.h>\nint cuInit(int flags) { abort(); }", "not known: the NVIDIA driver, asked for it, ended with status -6"),
+        ("#include <unistd.h>\nint cuInit(int flags) { return pause(); }", "not known: the NVIDIA driver gave no answer in 2 s"),
+    ],
+    ids=["no driver", "aborts", "hangs"],
+)
+def test_a_broken_driver(source: str, problem: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc")
+    (tmp_path / "driver.c").write_text(source)
+    subprocess.run(["gcc", "-shared", "-o", tmp_path / "libcuda.so.1", tmp_path / "driver.c"], check=True)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    if problem is not None and problem.endswith("2 s"):
+        monkeypatch.setattr(doctor, "_TIMEOUT", 2)
+    assert doctor._gpu() == (None, problem)
+
+
+def test_an_unknown_gpu_is_told(bare: pytest.MonkeyPatch) -> None:
+    bare.setattr(doctor, "_gpu", lambda: (None, "not known: the NVIDIA driver gave no answer in 120 s"))
+    assert "gpu    not known: the NVIDIA driver gave no answer in 120 s" in describe(examine())
+
+
+def test_a_cpu_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "cpu_info", lambda: "")
+    assert doctor._cpu().endswith(", 8-bit products not known: /proc/cpuinfo cannot be read")
+    monkeypatch.setattr(doctor, "cpu_info", lambda: "flags : fpu sse")
+    assert doctor._cpu().endswith(", no 8-bit products: INT8 gains little")
+
+
+def test_a_plugin_library_that_is_none(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = tmp_path / "text.so"
+    text.write_text("no library")
+    bare.setenv("TRTBERT_PLUGINS", str(text))
+    machine = examine()
+    assert machine.plugin_libraries == {}
+    [problem] = machine.plugin_problems
+    assert problem.startswith(f"{text} is no plugin library of trtbert: ") and f"- {problem}" in describe(machine)
+    assert "  plugins        broken         see plugins/README.md in a checkout of trtbert" in describe(machine)
+    bare.setenv("TRTBERT_PLUGINS", str(tmp_path / "nothing.so"))
+    [problem] = examine().plugin_problems
+    assert problem.startswith("TRTBERT_PLUGINS is ") and "there is no such file" in problem
+
+
+def test_a_plugin_library(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc")
+    (tmp_path / "library.c").write_text('const char* trtbert_plugins_version() { return "0.1.0"; }')
+    library = tmp_path / "library.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, tmp_path / "library.c"], check=True)
+    bare.setenv("TRTBERT_PLUGINS", str(library))
+    machine = examine()
+    assert machine.plugin_libraries == {"Volta": str(library), "sm75 and later": str(library)} and machine.plugin_problems == ()
 
 
 def test_a_slow_import_is_not_a_broken_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +232,15 @@ def test_a_tool(
     monkeypatch.setenv("PATH", str(tmp_path))
     if "sleep" in script:
         monkeypatch.setattr(doctor, "_TIMEOUT", 0.5)
-    found = doctor._tool("cmake")
+    found = doctor._tool(CMAKE)
     assert (found.version, found.problem) == (version, problem)
     assert found.advice == advice or (advice is not None and str(found.advice).endswith(advice))
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
+def test_a_missing_tool_says_how_to_install_it(tool: doctor.Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert (doctor._tool(tool).problem, doctor._tool(tool).advice) == ("missing", tool.advice)
+    (tmp_path / tool.commands[-1]).write_text("#!/bin/sh\necho 19.1.7")
+    (tmp_path / tool.commands[-1]).chmod(0o755)
+    assert doctor._tool(tool).version == "19.1.7"

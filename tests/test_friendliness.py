@@ -7,6 +7,7 @@ import pty
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import termios
@@ -99,6 +100,9 @@ def test_no_command_shows_all_of_them(capsys: Output) -> None:
         (["compile", "model", "-o", "x", "--precision", "INT8"], "did you mean 'int8'?"),
         (["predict", "package", "--jsno", "x"], "Did you mean --json in place of --jsno?"),
         (["compress", "model", "-o", "x", "--method", "heads", "--sparsty", "1"], "Did you mean --sparsity in place of --sparsty?"),
+        (["compress", "model", "-o", "x", "--method", "heads", "--sparsit", "1"], "Did you mean --sparsity in place of --sparsit?"),
+        (["compress", "model", "-o", "x", "--method", "heads", "--eval-dat", "x"], "Did you mean --eval-data in place of --eval-dat?"),
+        (["compile", "model", "-o", "x", "--n-osmooth"], "Did you mean --no-smooth in place of --n-osmooth?"),
         (["serve", ""], "argument PKG: the path is empty"),
         (["triton", "package", "-o", ""], "argument -o/--output: the path is empty"),
     ],
@@ -168,6 +172,46 @@ def test_a_read_only_folder(arguments: list[str], package: Path, tmp_path: Path,
     assert main([*(word.format(tmp_path) for word in arguments), str(package)]) == 2
     assert capsys.readouterr().err == f"error: {arguments[-1]} cannot be written: its folder is read-only. Choose another output.\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFCHR], ids=["pipe", "device"])
+@pytest.mark.parametrize("is_linked", [False, True])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report", "{package}", "-o", "{}"],
+        ["report", "{package}", "-o", "x.html", "--json", "{}"],
+        ["compile", "model", "-o", "x", "--report", "{}"],
+        ["benchmark", "{package}", "-o", "{}"],
+        ["benchmark", "{package}", "--plot", "{}"],
+    ],
+    ids=" ".join,
+)
+def test_no_device_is_replaced(
+    arguments: list[str], is_linked: bool, kind: int, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        os.mknod("odd.svg", kind | 0o600, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("only root can make a device")
+    Path("link.svg").symlink_to("odd.svg")
+    name = "link.svg" if is_linked else "odd.svg"
+    assert main([*(word.format(name, package=package) for word in arguments), "--force"]) == 2
+    refused = f"error: {name} is a device, a pipe or a socket, and a file would replace it. Choose another output.\n"
+    assert capsys.readouterr().err == refused
+    assert stat.S_IFMT(Path("odd.svg").stat().st_mode) == kind
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.svg", "odd.svg"]
+
+
+def test_a_link_is_replaced_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "x").symlink_to("mine")
+    with pytest.raises(InputError, match="exists already"):
+        write_file(tmp_path / "x", "text", force=False)
+    write_file(tmp_path / "x", "text", force=True)
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert not (tmp_path / "x").is_symlink() and (tmp_path / "x").read_text() == "text"
 
 
 def test_a_file_system_that_becomes_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,17 +38,17 @@ from trtbert.config import (
 from trtbert.describe import compression_lines, describe_package, figure_lines
 from trtbert.embed.command import add_embed, run_embed
 from trtbert.errors import ConfigError, InputError, MissingRuntimeError, TrtbertError
-from trtbert.flags import add_flags, config_from_flags, flag_name, flag_of, given
+from trtbert.flags import add_flags, config_from_flags, flag_name, flag_of, given, to_path
 from trtbert.package import Package, open_package
 from trtbert.parser import Parser, did_you_mean
 from trtbert.report.command import add_report, check_report, run_report, write_report
 from trtbert.serve.command import add_serve
 from trtbert.signals import INTERRUPTED, interrupt_ends, termination_raises
 from trtbert.tasks import TASKS
-from trtbert.triton.command import add_triton
+from trtbert.triton.command import add_triton, run_triton
 from trtbert.version import __version__
 
-_COMPILE_MODULES = frozenset({"accelerate", "onnx", "onnx_ir", "onnxscript", "safetensors", "torch", "transformers"})
+_LONGEST_SHOWN = 200
 _MEMORY = "Compiling BERT-base takes up to 3 GB. Close other programs, predict fewer texts at once, or use a larger machine."
 
 
@@ -57,23 +57,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = argparse.Namespace()
     try:
         _print_in_every_locale()
-        with interrupt_ends():
-            parsed = _parse(arguments)
-        logging.basicConfig(level=logging.INFO if parsed.verbose else logging.ERROR, format="%(name)s: %(message)s", stream=sys.stderr)
-        with termination_raises():
-            parsed.command(parsed)
-        _print([])
-    except SystemExit:
-        _print([])
-        raise
+        _check_working_directory()
+        with _prints_to_the_end():
+            with interrupt_ends():
+                parsed = _parse(arguments)
+            logging.basicConfig(level=logging.INFO if parsed.verbose else logging.ERROR, format="%(name)s: %(message)s", stream=sys.stderr)
+            with termination_raises():
+                parsed.command(parsed)
     except TrtbertError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in _COMPILE_MODULES:
+        if (extra := _extra_of(error.name)) is None:
             raise
-        print(f"error: this command needs {error.name!r}, which is not installed: pip install 'trtbert[compile]'", file=sys.stderr)
+        print(f"error: this command needs {error.name!r}, which is not installed: pip install 'trtbert[{extra}]'", file=sys.stderr)
         return MissingRuntimeError.exit_code
+    except FileNotFoundError as error:
+        if not str(error.strerror).startswith("No usable temporary directory"):
+            raise
+        print(f"error: {error.strerror}. Set TMPDIR to a folder that can be written.", file=sys.stderr)
+        return InputError.exit_code
     except KeyboardInterrupt:
         nothing = "interrupted; no half-written package was left behind" if "output" in parsed else "interrupted"
         print(getattr(parsed, "interrupted", nothing), file=sys.stderr)
@@ -88,6 +91,22 @@ def _print_in_every_locale() -> None:
     """A path or label that the locale cannot show is shown with backslashes, and fails nothing."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _check_working_directory() -> None:
+    """Libraries that are imported in one that was deleted may end the process."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise InputError("The working directory was deleted. Change to another one.") from error
+
+
+def _extra_of(module: str | None) -> str | None:
+    """The extra of trtbert that installs a module."""
+    from trtbert.doctor import LIBRARIES
+
+    name = str(module).partition(".")[0]
+    return next((library.extra for library in LIBRARIES if library.module.partition(".")[0] == name), None)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -120,7 +139,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         _add_predict,
         _add_inspect,
         add_serve,
-        add_triton,
+        _add_triton,
         _add_report,
         _add_benchmark,
         _add_embed,
@@ -145,8 +164,8 @@ def _add_compile(commands: Any) -> argparse.ArgumentParser:
         description="Export, fuse, convert and build a model, and verify every stage against it.",
         epilog="example:\n  trtbert compile my-model/ -o my-package --target sm75 --batch-size 1 8 32 --seq-len 1 64 256",
     )
-    command.add_argument("model", type=_not_empty, help="Hugging Face folder, or a .onnx file of an encoder")
-    command.add_argument("-o", "--output", type=_path, required=True, metavar="PKG", help="package folder to write")
+    command.add_argument("model", type=to_path, help="Hugging Face folder, or a .onnx file of an encoder")
+    command.add_argument("-o", "--output", type=to_path, required=True, metavar="PKG", help="package folder to write")
     command.add_argument("--task", choices=["auto", *TASKS], help="default: what the checkpoint says")
     command.add_argument("--target", choices=get_args(Target), help="default: cpu")
     command.add_argument("--runtime", choices=["auto", *get_args(Runtime)], help="default: what fits the target")
@@ -165,7 +184,9 @@ def _add_compile(commands: Any) -> argparse.ArgumentParser:
     command.add_argument(
         "--seq-len", nargs=3, type=int, action="append", metavar=("MIN", "OPT", "MAX"), help="tokens of an engine's inputs; repeat likewise"
     )
-    command.add_argument("--tokenizer", type=_path, metavar="DIR", help="tokenizer folder of a .onnx file; default: the file's own folder")
+    command.add_argument(
+        "--tokenizer", type=to_path, metavar="DIR", help="tokenizer folder of a .onnx file; default: the file's own folder"
+    )
     command.add_argument(
         "--pooling", choices=["auto", *get_args(Pooling)], help="of sentence embeddings; default: what the model says, else mean"
     )
@@ -173,9 +194,9 @@ def _add_compile(commands: Any) -> argparse.ArgumentParser:
     command.add_argument(
         "--allow-unfused", action="store_true", default=None, help="go on where a fusion did not fire; the manifest records it"
     )
-    command.add_argument("--config", type=_path, metavar="FILE.toml", help="options as a [compile] table; the command line wins")
-    command.add_argument("--dump", type=_path, metavar="DIR", help="keep the graph of every stage: 01-export.onnx ...")
-    command.add_argument("--report", type=_path, metavar="FILE.html", help="also write the page of `trtbert report`")
+    command.add_argument("--config", type=to_path, metavar="FILE.toml", help="options as a [compile] table; the command line wins")
+    command.add_argument("--dump", type=to_path, metavar="DIR", help="keep the graph of every stage: 01-export.onnx ...")
+    command.add_argument("--report", type=to_path, metavar="FILE.html", help="also write the page of `trtbert report`")
     command.add_argument("--force", action="store_true", help="replace a package that is there, and its report")
     command.set_defaults(command=_compile)
     return command
@@ -184,7 +205,7 @@ def _add_compile(commands: Any) -> argparse.ArgumentParser:
 def _add_int8(group: Any) -> None:
     group.add_argument(
         "--calibration-data",
-        type=_path,
+        type=to_path,
         metavar="FILE",
         help="texts like those the model will see: .txt, .csv, .tsv, .jsonl, .conll; default: those that come with trtbert",
     )
@@ -195,7 +216,7 @@ def _add_int8(group: Any) -> None:
     )
     group.add_argument(
         "--calibration-cache",
-        type=_path,
+        type=to_path,
         metavar="FILE",
         help="calibration.cache in an INT8 package of the same model: repeat its calibration",
     )
@@ -209,7 +230,7 @@ def _add_int8(group: Any) -> None:
         "--quantize-embeddings", action=argparse.BooleanOptionalAction, default=None, help="INT8 rows of the word embedding; default: yes"
     )
     group.add_argument("--max-drop", type=float, metavar="POINTS", help="percent points that INT8 may cost; sensitive layers stay in float")
-    group.add_argument("--eval-data", type=_path, metavar="FILE", help="labelled examples, or texts, for --max-drop")
+    group.add_argument("--eval-data", type=to_path, metavar="FILE", help="labelled examples, or texts, for --max-drop")
     group.add_argument("--metric", choices=["auto", *get_args(Metric)], help="of --eval-data; default: what fits the task, else fidelity")
 
 
@@ -222,20 +243,20 @@ def _add_compress(commands: Any) -> argparse.ArgumentParser:
         epilog="example:\n  trtbert compress my-model/ -o smaller --method heads --sparsity 0.4 --data train.csv --eval-data test.csv",
         allow_abbrev=False,
     )
-    command.add_argument("model", type=_not_empty, help="Hugging Face folder")
-    command.add_argument("-o", "--output", type=_path, required=True, metavar="DIR", help="model folder to write")
+    command.add_argument("model", type=to_path, help="Hugging Face folder")
+    command.add_argument("-o", "--output", type=to_path, required=True, metavar="DIR", help="model folder to write")
     how = command.add_mutually_exclusive_group(required=True)
     how.add_argument("--method", metavar="NAME", help="one of those below")
     how.add_argument(
-        "--recipe", type=_path, metavar="FILE.toml", help="steps as [[step]] tables, what they share, and how to compile the result"
+        "--recipe", type=to_path, metavar="FILE.toml", help="steps as [[step]] tables, what they share, and how to compile the result"
     )
     how.add_argument("--search", action="store_true", help="find the smallest model within --max-drop and --target-latency")
     command.add_argument("--task", choices=["auto", *TASKS], help="default: what the checkpoint says")
-    command.add_argument("--data", type=_path, metavar="FILE", help="labelled examples; a .txt file holds texts without labels")
-    command.add_argument("--texts", type=_path, metavar="FILE", help="texts without labels, to distil and to measure on")
+    command.add_argument("--data", type=to_path, metavar="FILE", help="labelled examples; a .txt file holds texts without labels")
+    command.add_argument("--texts", type=to_path, metavar="FILE", help="texts without labels, to distil and to measure on")
     command.add_argument("--text-column", metavar="NAME", help="column of the texts; default: text, sentence, question ...")
-    command.add_argument("--teacher", type=_path, metavar="DIR", help="model to learn from; default: the model as it came")
-    command.add_argument("--eval-data", type=_path, metavar="FILE", help="labelled examples held back: the best epoch on them is kept")
+    command.add_argument("--teacher", type=to_path, metavar="DIR", help="model to learn from; default: the model as it came")
+    command.add_argument("--eval-data", type=to_path, metavar="FILE", help="labelled examples held back: the best epoch on them is kept")
     command.add_argument("--metric", choices=["auto", *get_args(Metric)], help="of --eval-data; default: what fits the task")
     command.add_argument("--force", action="store_true", help="replace a compressed model that is there")
     kept = "no half-written model was left behind; the same command goes on with what training saved, a search starts anew"
@@ -274,8 +295,8 @@ def _add_build(commands: Any) -> argparse.ArgumentParser:
         description="Build the engine of a build kit, which `trtbert compile` writes where it has no GPU to build with.",
         epilog="example:\n  trtbert build my-package.build-kit -o my-package",
     )
-    command.add_argument("kit", type=_path, metavar="KIT", help="the build kit's folder")
-    command.add_argument("-o", "--output", type=_path, required=True, metavar="PKG", help="package folder to write")
+    command.add_argument("kit", type=to_path, metavar="KIT", help="the build kit's folder")
+    command.add_argument("-o", "--output", type=to_path, required=True, metavar="PKG", help="package folder to write")
     command.add_argument("--force", action="store_true", help="replace a package that is there")
     command.set_defaults(command=_build)
     return command
@@ -288,9 +309,9 @@ def _add_verify(commands: Any) -> argparse.ArgumentParser:
         description="Run the package and the model that it was compiled from on the same batches and compare the answers.",
         epilog="example:\n  trtbert verify my-package",
     )
-    command.add_argument("package", type=_path, metavar="PKG")
-    command.add_argument("model", nargs="?", type=_not_empty, help="where the source model lies now; default: where it was compiled from")
-    command.add_argument("--tokenizer", type=_path, metavar="DIR", help="likewise the tokenizer folder of a .onnx file")
+    command.add_argument("package", type=to_path, metavar="PKG")
+    command.add_argument("model", nargs="?", type=to_path, help="where the source model lies now; default: where it was compiled from")
+    command.add_argument("--tokenizer", type=to_path, metavar="DIR", help="likewise the tokenizer folder of a .onnx file")
     command.set_defaults(command=_verify)
     return command
 
@@ -303,7 +324,7 @@ def _add_predict(commands: Any) -> argparse.ArgumentParser:
         epilog='example:\n  trtbert predict my-package "Where is my parcel?"\n'
         '  trtbert predict qa-package --json \'{"question": "Who?", "context": "Ada."}\'',
     )
-    command.add_argument("package", type=_path, metavar="PKG")
+    command.add_argument("package", type=to_path, metavar="PKG")
     command.add_argument("texts", nargs="*", default=[], metavar="TEXT", help="default: the lines of standard input")
     command.add_argument("--json", action="store_true", help='every text is JSON: "a text", ["a text", "its pair"] or an object')
     command.set_defaults(command=_predict)
@@ -317,7 +338,7 @@ def _add_inspect(commands: Any) -> argparse.ArgumentParser:
         description="Show target, shapes, nodes, fusions and precision, and why a fusion did not fire.",
         epilog="example:\n  trtbert inspect model.onnx",
     )
-    command.add_argument("path", type=_path, metavar="PKG-or-ONNX", help="package folder, or a file that ends in .onnx")
+    command.add_argument("path", type=to_path, metavar="PKG-or-ONNX", help="package folder, or a file that ends in .onnx")
     command.set_defaults(command=_inspect)
     return command
 
@@ -357,6 +378,12 @@ def _add_embed(commands: Any) -> argparse.ArgumentParser:
     return command
 
 
+def _add_triton(commands: Any) -> argparse.ArgumentParser:
+    command = add_triton(commands)
+    command.set_defaults(command=_triton)
+    return command
+
+
 def _add_report(commands: Any) -> argparse.ArgumentParser:
     command = add_report(commands)
     command.set_defaults(command=_report)
@@ -367,16 +394,6 @@ def _add_benchmark(commands: Any) -> argparse.ArgumentParser:
     command = add_benchmark(commands)
     command.set_defaults(command=_benchmark)
     return command
-
-
-def _not_empty(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("the path is empty; give a folder or a file")
-    return text
-
-
-def _path(text: str) -> Path:
-    return Path(_not_empty(text))
 
 
 def _compile(parsed: argparse.Namespace) -> None:
@@ -477,7 +494,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"The configuration file {path} cannot be read: {error.strerror}. Check the path.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no TOML, or a number of thousands of digits.
         raise ConfigError(f"The configuration file {path} cannot be read: {error}. It must be TOML in UTF-8.") from error
 
 
@@ -538,8 +555,9 @@ def _stdin_lines() -> list[str]:
 def _from_json(line: str) -> Any:
     try:
         return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"--json needs JSON for every text, and this is none: {line!r} ({error})") from error
+    except (ValueError, RecursionError) as error:  # ValueError: no JSON, or a number of thousands of digits.
+        shown = line if len(line) <= _LONGEST_SHOWN else f"{line[:_LONGEST_SHOWN]}..."
+        raise InputError(f"--json needs JSON for every text, and this cannot be read: {shown!r} ({error})") from error
 
 
 def _plain(answer: Any) -> Any:
@@ -579,6 +597,10 @@ def _embed(parsed: argparse.Namespace) -> None:
     with _progress() as (_, on_progress):
         lines = run_embed(parsed, on_progress)
     _print(lines)
+
+
+def _triton(parsed: argparse.Namespace) -> None:
+    _print(run_triton(parsed))
 
 
 def _report(parsed: argparse.Namespace) -> None:
@@ -623,6 +645,17 @@ def _nodes(package: Package) -> list[str]:
 def _print_package(package: Package) -> None:
     size = sum(file.stat().st_size for file in package.path.rglob("*") if file.is_file())
     _print([*describe_package(package), f"wrote {package.path} ({size / 1e6:.1f} MB)"])
+
+
+@contextmanager
+def _prints_to_the_end() -> Iterator[None]:
+    """What the block prints, or argparse before it exits, is written when the block ends, so that whatever fails fails there."""
+    try:
+        yield
+    except SystemExit:
+        _print([])
+        raise
+    _print([])
 
 
 def _print(lines: Iterable[str]) -> None:

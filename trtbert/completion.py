@@ -1,11 +1,10 @@
 """A parser -> the script that completes its commands, flags, choices and files in a shell."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 SHELLS = ("bash", "zsh", "fish")
-_PATHS = ("DIR", "FILE", "INPUT", "KIT", "PKG", "REPO")
+_PATHS = ("DIR", "FILE", "INPUT", "KIT", "OUTPUT", "PATH", "PKG", "REPO")
 
 
 def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
@@ -31,6 +30,6 @@ def _commands_action(parser: argparse.ArgumentParser) -> Any:
 
 
 def _is_path(action: argparse.Action) -> bool:
-    """Folders are among the files; argparse's type says what a path is, or a metavar does: FILE.toml, DIR."""
+    """Folders are among the files; a metavar says what a path is: FILE.toml, DIR."""
     named = action.metavar if isinstance(action.metavar, str) else ""
-    return action.type is Path or action.dest == "model" or named.startswith(_PATHS)
+    return action.dest == "model" or named.startswith(_PATHS)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import get_args
 
 from trtbert.builders import targets
@@ -19,12 +20,7 @@ from trtbert.runtime import plugins
 from trtbert.version import __version__
 
 _TIMEOUT = 120
-_TOOLS = {
-    "cmake": "builds the plugins and the C++ runner",
-    "g++": "builds the plugins and the C++ runner",
-    "nvcc": "builds the plugins",
-    "clang": "builds the plugins for Volta",
-}
+_PYTHON = (sys.executable, "-P", "-c")  # -P: no file of the working directory is run.
 MISSING, BROKEN = "missing", "broken"
 KIT = "TensorRT builds on the GPU that is to run the engine: compile writes a build kit, `trtbert build` does the rest there"
 Problems = dict[str, str | None]
@@ -39,6 +35,18 @@ class Library:
     module: str
     extra: str | None
     """Of trtbert, that installs it; None: trtbert itself needs it."""
+    purpose: str
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program that builds what is written in C++ and CUDA."""
+
+    name: str
+    commands: tuple[str, ...]
+    """The first that there is counts."""
+    advice: str
+    """How to install it."""
     purpose: str
 
 
@@ -70,10 +78,13 @@ class Machine:
     cpu: str
     gpu: str | None
     """Of the first one, such as "sm86"."""
+    gpu_problem: str | None
+    """Why the driver could not be asked for it."""
     libraries: tuple[Found, ...]
     tools: tuple[Found, ...]
     plugin_libraries: dict[str, str]
     """The path of each that there is, by target."""
+    plugin_problems: tuple[str, ...]
     routes: tuple[Route, ...]
 
 
@@ -82,6 +93,9 @@ LIBRARIES = (
     Library("openvino", "openvino", "builds and runs packages on a CPU"),
     Library("torch", "compile", "reads and exports models"),
     Library("transformers", "compile", "reads and exports models"),
+    Library("safetensors", "compile", "reads weights"),
+    Library("onnx", "compile", "checks graphs"),
+    Library("onnx_ir", "compile", "holds graphs"),
     Library("onnxscript", "compile", "rewrites graphs"),
     Library("accelerate", "compress", "trains smaller models"),
     Library("tensorrt_rtx", "tensorrt-rtx", "builds engines for sm75 and later, with no GPU"),
@@ -90,22 +104,38 @@ LIBRARIES = (
     Library("uvicorn", "serve", "trtbert serve"),
     Library("ray", "ray", "trtbert embed"),
 )
+TOOLS = (
+    Tool("cmake", ("cmake",), "apt-get install cmake make", "builds the plugins and the C++ runner"),
+    Tool("g++", ("g++",), "apt-get install g++", "builds the plugins and the C++ runner"),
+    Tool("nvcc", ("nvcc",), "CUDA 13 of developer.nvidia.com/cuda-downloads", "builds the plugins"),
+    Tool(
+        "clang",
+        ("clang++-22", "clang++-21", "clang++-20", "clang++-19"),
+        "apt-get install clang-19, or later",
+        "builds the plugins for Volta",
+    ),
+)
+"""The versions of clang are those that plugins/scripts/install-sm70-toolchain takes."""
 
 
 def examine() -> Machine:
     """Look at everything; each library is imported in a process of its own, for one that is installed may still not load."""
     with ThreadPoolExecutor(max_workers=4) as pool:
+        asked = pool.submit(_gpu)
         libraries = tuple(pool.map(_library, LIBRARIES))
-        tools = tuple(pool.map(_tool, _TOOLS))
-    gpu = targets.gpu_target()
+        tools = tuple(pool.map(_tool, TOOLS))
+    gpu, gpu_problem = asked.result()
+    plugin_libraries, plugin_problems = _plugin_libraries()
     problems = {found.name: found.problem for found in libraries}
     return Machine(
         system=f"trtbert {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}",
         cpu=_cpu(),
         gpu=gpu,
+        gpu_problem=gpu_problem,
         libraries=libraries,
         tools=tools,
-        plugin_libraries=dict(_plugin_libraries()),
+        plugin_libraries=plugin_libraries,
+        plugin_problems=plugin_problems,
         routes=tuple(
             Route(
                 target,
@@ -125,13 +155,14 @@ def describe(machine: Machine) -> Iterator[str]:
     """For people, at most 80 columns wide but for paths and reasons."""
     yield machine.system
     yield f"cpu    {machine.cpu}"
-    yield f"gpu    {machine.gpu or 'none that the NVIDIA driver knows'}"
+    yield f"gpu    {machine.gpu or machine.gpu_problem or 'none that the NVIDIA driver knows'}"
     yield ""
     yield "libraries"
     for found in (*machine.libraries, *machine.tools):
         yield f"  {found.name:<14} {found.version or found.problem:<14} {found.advice or found.purpose}"
     shown = ", ".join(f"{target}: {path}" for target, path in machine.plugin_libraries.items())
-    yield f"  {'plugins':<14} {shown or 'not built':<14} {'' if shown else 'see plugins/README.md'}"
+    problem = BROKEN if machine.plugin_problems else "not built"
+    yield f"  {'plugins':<14} {shown or problem:<14} {'' if shown else 'see plugins/README.md in a checkout of trtbert'}"
     yield ""
     yield f"{'target':<8}{'runtime':<14}{'precision':<22}{'builds here':<13}runs here"
     for route in machine.routes:
@@ -139,12 +170,24 @@ def describe(machine: Machine) -> Iterator[str]:
         run = "yes" if route.run_problem is None else "no"
         yield f"{route.target:<8}{route.runtime:<14}{' '.join(route.precisions):<22}{build:<13}{run}"
     yield ""
+    yield from (f"- {problem}" for problem in machine.plugin_problems)
     reasons = {problem: None for route in machine.routes for problem in (route.build_problem, route.run_problem) if problem}
     yield from (f"- {reason}" for reason in reasons)
 
 
+def _gpu() -> tuple[str | None, str | None]:
+    """The target that the first GPU is, or why the driver gave no answer: a broken one may end or hang the process that asks it."""
+    done = _run([*_PYTHON, "from trtbert.builders.targets import gpu_target; print(gpu_target())"])
+    if done is None:
+        return None, f"not known: the NVIDIA driver gave no answer in {_TIMEOUT} s"
+    if done.returncode != 0:
+        return None, f"not known: {_last_line(done.stderr, f'the NVIDIA driver, asked for it, ended with status {done.returncode}')}"
+    found = _last_line(done.stdout, "None")
+    return None if found == "None" else found, None
+
+
 def _library(library: Library) -> Found:
-    done = _run([sys.executable, "-c", f"import {library.module} as m; print(getattr(m, '__version__', 'installed'))"])
+    done = _run([*_PYTHON, f"import {library.module} as m; print(getattr(m, '__version__', 'installed'))"])
     if done is None:  # A busy machine or a slow disk is no fault of the library.
         return _slow(library)
     if done.returncode == 0:
@@ -166,17 +209,18 @@ def _missing(library: Library) -> Found:
     return Found(library.module, None, MISSING, f"pip install '{_distribution(library.extra)}'", library.purpose)
 
 
-def _tool(name: str) -> Found:
-    if shutil.which(name) is None:
-        return Found(name, None, MISSING, purpose=_TOOLS[name])
-    done = _run([name, "--version"])
+def _tool(tool: Tool) -> Found:
+    command = next(filter(shutil.which, tool.commands), None)
+    if command is None:
+        return Found(tool.name, None, MISSING, tool.advice, tool.purpose)
+    done = _run([command, "--version"])
     if done is None:
-        return Found(name, "installed", advice=f"{name} --version took longer than {_TIMEOUT} s", purpose=_TOOLS[name])
+        return Found(tool.name, "installed", advice=f"{command} --version took longer than {_TIMEOUT} s", purpose=tool.purpose)
     if done.returncode != 0:
-        last = _last_line(f"{done.stdout}\n{done.stderr}", f"{name} --version ended with status {done.returncode}")
-        return Found(name, None, BROKEN, last, _TOOLS[name])
+        last = _last_line(f"{done.stdout}\n{done.stderr}", f"{command} --version ended with status {done.returncode}")
+        return Found(tool.name, None, BROKEN, last, tool.purpose)
     version = re.search(r"\d+\.\d+(\.\d+)?", done.stdout)
-    return Found(name, version[0] if version else "installed", purpose=_TOOLS[name])
+    return Found(tool.name, version[0] if version else "installed", purpose=tool.purpose)
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str] | None:
@@ -197,18 +241,37 @@ def _cpu() -> str:
     words = set(cpu_info().split())
     int8 = [text for flag, text in _INT8_FLAGS.items() if flag in words]
     fast = f"INT8 by {', '.join(int8)}" if int8 else "no 8-bit products: INT8 gains little"
+    if not words:
+        fast = "8-bit products not known: /proc/cpuinfo cannot be read"
     return f"{cpu_model()}, {num_cores()} cores, {fast}"
 
 
-def _plugin_libraries() -> Iterator[tuple[str, str]]:
-    for target in ("sm70", "sm75"):  # One library is for Volta, another for everything later.
+def _plugin_libraries() -> tuple[dict[str, str], tuple[str, ...]]:
+    """The path of each by target, and what is wrong with others."""
+    found: dict[str, str] = {}
+    problems: dict[str, None] = {}
+    for target, shown in (("sm70", "Volta"), ("sm75", "sm75 and later")):  # One library is for Volta, another for everything later.
         try:
-            found = plugins.find_library(target)
+            path = plugins.find_library(target)
         except MissingRuntimeError as error:
-            yield target, str(error)
+            problems[str(error)] = None
             continue
-        if found is not None:
-            yield "Volta" if target == "sm70" else "sm75 and later", str(found)
+        if path is not None and (problem := _plugin_problem(path)):
+            problems[problem] = None
+        elif path is not None:
+            found[shown] = str(path)
+    return found, tuple(problems)
+
+
+def _plugin_problem(path: Path) -> str | None:
+    """Why it cannot be loaded; which is tried in a process of its own, for loading runs what the file holds."""
+    load = "import pathlib, sys; from trtbert.runtime.plugins import version_of; version_of(pathlib.Path(sys.argv[1]))"
+    done = _run([*_PYTHON, load, str(path)])
+    if done is None:
+        return f"{path} took longer than {_TIMEOUT} s to load"
+    if done.returncode == 0:
+        return None
+    return _last_line(done.stderr, f"{path}: loading it ended with status {done.returncode}").removeprefix("trtbert.errors.PackageError: ")
 
 
 def _precisions(target: Target, runtime: Runtime) -> Iterator[Precision]:
@@ -228,9 +291,9 @@ def _build_problem(target: Target, runtime: Runtime, gpu: str | None, problems: 
         return _does_not_load(broken[0])
     if runtime != "tensorrt":
         return _library_problem(runtime, problems)
-    if gpu == target and (problem := _library_problem(runtime, problems)):
-        return problem
-    return None if gpu == target else KIT
+    if gpu != target or problems[targets.MODULES[runtime]] == MISSING:
+        return KIT
+    return _library_problem(runtime, problems)
 
 
 def _run_problem(target: Target, runtime: Runtime, gpu: str | None, problems: Problems) -> str | None:

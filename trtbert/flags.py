@@ -1,6 +1,8 @@
 """The fields of a pydantic model -> flags of an argparse command, and the model of what was given of them."""
 
 import argparse
+import errno
+import os
 from collections.abc import Collection
 from pathlib import Path
 from types import NoneType, UnionType
@@ -12,6 +14,11 @@ from pydantic.fields import FieldInfo
 from trtbert.config import Place, config_from_mapping
 
 _Model = TypeVar("_Model", bound=BaseModel)
+_NO_PATH = {
+    errno.ELOOP: "is a symlink that leads back to itself; make it anew, or give another path",
+    errno.ENAMETOOLONG: "is longer than the file system allows, which is 255 bytes for most names; give a shorter one",
+}
+"""What is wrong with a path, by the number of the system's error; other errors depend on what the path is for."""
 
 
 def add_flags(group: Any, model: type[BaseModel], *, without: Collection[str] = ()) -> None:
@@ -22,6 +29,21 @@ def add_flags(group: Any, model: type[BaseModel], *, without: Collection[str] = 
     for name, field in model.model_fields.items():
         if name not in without:
             group.add_argument(flag_name(name), default=None, help=_help(field), **_kind(field.annotation))
+
+
+def to_path(text: str) -> Path:
+    """The `type` of every argument that is a path; refuses one that no command can use."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty; give a folder or a file")
+    try:
+        os.fsencode(os.path.realpath(text)).decode()
+        Path(text).stat()
+    except UnicodeDecodeError as error:
+        raise argparse.ArgumentTypeError(f"the path {error.object!r} is no UTF-8; rename the file or folder in it that is none") from error
+    except OSError as error:
+        if reason := _NO_PATH.get(error.errno or 0):
+            raise argparse.ArgumentTypeError(f"the path {text} {reason}") from error
+    return Path(text)
 
 
 def flag_name(field: str) -> str:
@@ -67,12 +89,14 @@ def _kind(annotation: Any) -> dict[str, Any]:
         return _kind(arguments[0])
     if origin in (list, tuple):
         item = _kind(arguments[0])
-        is_path = item.get("type") is Path
+        is_path = item.get("type") is to_path
         return item | {"nargs": "+"} if is_path else {"type": _comma_list, "metavar": f"{item.get('metavar', 'NAME')},..."}
     if annotation is bool:
         return {"action": argparse.BooleanOptionalAction}
-    if annotation in (int, float, str, Path):
-        return {"type": annotation, "metavar": {int: "N", float: "X", str: "NAME", Path: "PATH"}[annotation]}
+    if annotation is Path:
+        return {"type": to_path, "metavar": "PATH"}
+    if annotation in (int, float, str):
+        return {"type": annotation, "metavar": {int: "N", float: "X", str: "NAME"}[annotation]}
     return {"type": str}
 
 

@@ -12,6 +12,8 @@ def check_file(path: Path, *, force: bool, coming: Path | None = None) -> None:
     """Raise InputError where `write_file` would; `coming` is a folder that will be there by then."""
     if path.is_dir():
         raise InputError(f"{path} is a folder, and the output is a file. Choose another output.")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is a device, a pipe or a socket, and a file would replace it. Choose another output.")
     if path.parent.resolve() != (coming and coming.resolve()) and not path.parent.is_dir():
         raise InputError(f"The folder {path.parent} of the output does not exist. Create it first: mkdir -p {path.parent}")
     if path.parent.is_dir() and not os.access(path.parent, os.W_OK):

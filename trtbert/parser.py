@@ -1,4 +1,4 @@
-"""argparse's parser and help -> ones that fit the terminal, name the nearest flag and take no empty path."""
+"""argparse's parser and help -> ones that fit the terminal and name the nearest flag."""
 
 import argparse
 import re
@@ -7,7 +7,6 @@ import textwrap
 from collections.abc import Sequence
 from difflib import get_close_matches
 from itertools import takewhile
-from pathlib import Path
 from typing import Any, NoReturn
 
 _LONGEST_CHOICES = 30
@@ -64,16 +63,11 @@ class Parser(argparse.ArgumentParser):
         """The flags that were given and that there are not, each with the nearest that there is."""
         flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
         given = takewhile(lambda word: word.startswith("-") if self._subparsers else word != "--", self._given)
-        names = [word.split("=")[0] for word in given if re.match("--?[a-zA-Z]{2}", word)]
-        unknown = [name for name in names if not any(flag.startswith(name) for flag in flags)]
+        names = [word.split("=")[0] for word in given if re.match("--?[a-zA-Z][a-zA-Z-]", word)]
+        unknown = [name for name in names if name not in flags and not (self.allow_abbrev and any(flag.startswith(name) for flag in flags))]
         words = [flag.removeprefix("--") for flag in flags]  # dashes are what all flags share: with them --epochs is near --steps
         near = {name: get_close_matches(name.lstrip("-").lower(), words, 1) for name in unknown}
         return [(name, f"--{found[0]}") for name, found in near.items() if found]
-
-    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
-        if action.type is Path and not arg_string:
-            raise argparse.ArgumentError(action, "the path is empty; give a folder or a file")
-        return super()._get_value(action, arg_string)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         try:

@@ -14,11 +14,12 @@ from safetensors.torch import load_file, save_file
 
 from tests.models import make_checkpoint
 from trtbert.checkpoint.hf_config import read_config
+from trtbert.checkpoint.read import read_checkpoint
 from trtbert.checkpoint.torch_model import load_model
 from trtbert.checkpoint.weights import read_weights
 from trtbert.config import CompileConfig
 from trtbert.errors import InputError, TrtbertError, UnsupportedError
-from trtbert.export import load_source
+from trtbert.export import find_source, load_source
 from trtbert.tasks import Task
 
 
@@ -86,6 +87,20 @@ def _shard_outside(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../other/model.safetensors"}}))
 
 
+def _shard_with_a_long_name(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "x" * 300}}))
+
+
+def _empty_vocabulary(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("")
+
+
+def _no_row_for(token: str) -> Callable[[Path], Any]:
+    return lambda folder: _edit(folder / "tokenizer_config.json", **{token: "zzz"})
+
+
 def _larger_tokenizer(folder: Path) -> None:
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["model"]["vocab"] |= {f"zz{i}": 320 + i for i in range(5)}
@@ -126,9 +141,26 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "NaN": (_with_nan, "'encoder.layer.0.output.dense.weight'.* holds 1 NaN or infinite values"),
     "missing shard": (_missing_shard, "2 of 2 shards that model.safetensors.index.json names are missing"),
     "shard outside": (_shard_outside, "names shards outside its folder"),
+    "shard with a long name": (_shard_with_a_long_name, "1 of 1 shards .* are missing: xxx"),
     "no tokenizer": (_remove("tokenizer.json"), "holds no tokenizer: one of tokenizer.json, vocab.txt"),
     "broken tokenizer": (_write("tokenizer.json", b'{"model": 3}'), "The tokenizer in .* cannot be read"),
     "larger tokenizer": (_larger_tokenizer, "gives ids up to 324, but the word embedding has only 320 rows"),
+    "empty vocabulary": (
+        _empty_vocabulary,
+        "cannot read an unknown word: .*Missing .UNK. .*. Copy the whole vocabulary, or name .* unk_token",
+    ),
+    "padding without a row": (
+        _no_row_for("pad_token"),
+        "gives 'zzz' the id 320, but the word embedding has only 320 rows. Name a token of",
+    ),
+    "first token without a row": (_no_row_for("cls_token"), "gives 'zzz' the id 320, but the word embedding has only 320 rows"),
+    "tokenizer config is a list": (_write("tokenizer_config.json", b"[]"), "tokenizer_config.json must hold a JSON object, got a list"),
+    "tokenizer config is a text": (_write("tokenizer_config.json", b'"a"'), "tokenizer_config.json must hold a JSON object, got a str"),
+    "surrogate in the tokenizer config": (
+        lambda f: _edit(f / "tokenizer_config.json", pad_token="\ud800"),
+        r"tokenizer_config.json holds '\\ud800', a lone surrogate, which is no character. Write the whole character",
+    ),
+    "surrogate in a label": (lambda f: _edit_config(f, id2label={"0": "\ud800"}), r"config.json holds '\\ud800', a lone surrogate"),
     "length is a word": (lambda f: _edit(f / "tokenizer_config.json", model_max_length="abc"), "must be a number of tokens, got 'abc'"),
     "length is negative": (lambda f: _edit(f / "tokenizer_config.json", model_max_length=-5), "model_max_length .* allows -5 tokens"),
     "length is two": (lambda f: _edit(f / "tokenizer_config.json", model_max_length=2), "allows 2 tokens; at least 3 are needed"),
@@ -144,6 +176,12 @@ def test_bad_file(name: str, folder: Path, tmp_path: Path) -> None:
         load_source(folder, CompileConfig(), tmp_path / "out")
     assert caught.value.exit_code == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_padding_without_a_row_is_told_before_any_training(folder: Path) -> None:
+    _edit(folder / "tokenizer_config.json", pad_token="zzz")
+    with pytest.raises(InputError, match="gives 'zzz' the id 320"):
+        read_checkpoint(folder)
 
 
 VALUES: dict[str, tuple[dict[str, Any], str]] = {
@@ -168,6 +206,15 @@ VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "architecture": ({"architectures": "BertLMHeadModel"}, "architectures must be a list of names, got 'BertLMHeadModel'"),
     "architecture names": ({"architectures": [3]}, r"architectures must be a list of names, got \[3\]"),
     "labels": ({"id2label": ["a"]}, r"id2label must be an object of names by number, got \['a'\]"),
+    "label without a name": (
+        {"id2label": {"0": "a", "1": None}},
+        'id2label must name every label, as in {"0": "no", "1": "yes"}, got None',
+    ),
+    "problem": (
+        {"problem_type": "x"},
+        "problem_type must be one of regression, single_label_classification, multi_label_classification, or null, got 'x'",
+    ),
+    "pruned layer": ({"pruned_heads": {"0": [], "9": [0]}}, "pruned_heads must name layers of the model, from 0 to 1, got 9"),
     "pruned heads": ({"pruned_heads": {"0": 3}}, "pruned_heads must name lists of heads by layer, got {'0': 3}"),
     "two values": ({"vocab_size": 0, "hidden_act": 3}, "vocab_size must be .*, got 0; hidden_act must be .*, got 3"),
 }
@@ -290,12 +337,12 @@ def test_a_name_that_is_nowhere(name: str, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=f"{name} is no folder here, and it could not be fetched"):
-        load_source(Path(name), CompileConfig(), tmp_path / "out")
+        find_source(Path(name))
 
 
 def test_a_path_that_is_nowhere(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"does not exist. Give a Hugging Face model folder"):
-        load_source(tmp_path / "nothing", CompileConfig(), tmp_path / "out")
+        find_source(tmp_path / "nothing")
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(TrtbertError, match=r"neither a folder nor an .onnx file"):
-        load_source(tmp_path / "notes.txt", CompileConfig(), tmp_path / "out")
+        find_source(tmp_path / "notes.txt")

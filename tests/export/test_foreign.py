@@ -327,6 +327,13 @@ def test_a_missing_or_larger_tokenizer(tmp_path: Path) -> None:
         _load(path, write_tokenizer(tmp_path / "other", size=70))
 
 
+def test_padding_without_a_row(tmp_path: Path) -> None:
+    tokenizer = write_tokenizer(tmp_path / "tokenizer")
+    (tokenizer / "tokenizer_config.json").write_text('{"pad_token": "zzz"}')
+    with pytest.raises(InputError, match="gives 'zzz' the id 60, but the word embedding has only 60 rows"):
+        _load(write_onnx(tmp_path / "model.onnx"), tokenizer)
+
+
 def test_the_tokenizer_beside_the_file_and_above_a_folder_named_onnx(tmp_path: Path) -> None:
     beside = write_tokenizer(tmp_path / "beside")
     assert load_source(write_onnx(beside / "model.onnx"), CompileConfig(), tmp_path / "out").facts.tokenizer.vocab_size == 60

@@ -2,12 +2,11 @@
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from trtbert.benchmark.config import BenchmarkConfig
 from trtbert.errors import InputError
-from trtbert.flags import add_flags, config_from_flags
+from trtbert.flags import add_flags, config_from_flags, to_path
 from trtbert.output_files import check_file, write_file
 from trtbert.package import check_outside, open_package
 
@@ -20,10 +19,10 @@ def add_benchmark(commands: Any) -> argparse.ArgumentParser:
         "each in a process of its own, in turn. Answers are compared first.",
         epilog="example:\n  trtbert benchmark my-package --against torch --batch-sizes 1,8 -o result.json",
     )
-    command.add_argument("packages", type=Path, nargs="+", metavar="PKG")
+    command.add_argument("packages", type=to_path, nargs="+", metavar="PKG")
     add_flags(command, BenchmarkConfig)
-    command.add_argument("-o", "--output", type=Path, metavar="FILE.json", help="write all of it as JSON")
-    command.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw latency by length, and throughput by batch size")
+    command.add_argument("-o", "--output", type=to_path, metavar="FILE.json", help="write all of it as JSON")
+    command.add_argument("--plot", type=to_path, metavar="FILE.svg", help="draw latency by length, and throughput by batch size")
     command.add_argument("--force", action="store_true", help="replace files that are there")
     command.set_defaults(interrupted="interrupted; no result was written")
     return command

@@ -133,7 +133,8 @@ def _check_volta(target: Target) -> None:
     version = importlib.metadata.version("tensorrt")
     if tuple(map(int, version.split(".")[:2])) >= (10, 5):
         raise UnsupportedError(
-            f"TensorRT {version} does not support Volta (sm70); install TensorRT 10.4, or 10.0 to 10.3 for --lowering native: pip install 'tensorrt<10.5'"
+            f"TensorRT {version} does not support Volta (sm70); install TensorRT 10.4, or 10.0 to 10.3 for --lowering native: "
+            "pip install 'tensorrt<10.5'"
         )
 
 

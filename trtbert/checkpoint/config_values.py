@@ -16,6 +16,7 @@ _SIZES = {
 """The largest value of each; the smallest is 1."""
 _ACTIVATIONS = ("hidden_act", "hidden_activation", "activation", "classifier_activation", "pooler_hidden_act")
 _EPSILONS = ("layer_norm_eps", "norm_eps")
+_PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
 _TYPES: dict[str, tuple[type, str]] = {
     "model_type": (str, "a name"),
     "architectures": (list, "a list of names"),
@@ -37,6 +38,9 @@ def wrong_types(options: Options) -> list[str]:
     names, pruned = options.get("architectures") or [], options.get("pruned_heads") or {}
     if not all(isinstance(name, str) for name in names):
         wrong.append(f"architectures must be a list of names, got {names!r}")
+    labels = options.get("id2label") or {}
+    if unnamed := [label for label in labels.values() if not isinstance(label, str | int | float)]:
+        wrong.append(f'id2label must name every label, as in {{"0": "no", "1": "yes"}}, got {unnamed[0]!r}')
     if not all(str(layer).isdecimal() and isinstance(heads, list) and all(map(_is_whole, heads)) for layer, heads in pruned.items()):
         wrong.append(f"pruned_heads must name lists of heads by layer, got {pruned!r}")
     return wrong
@@ -57,6 +61,11 @@ def _wrong_values(options: Options, aliases: Mapping[str, str]) -> Iterator[str]
     padding = options.get("pad_token_id")
     if vocabulary in sizes.keys() - wrong and padding is not None and not (_is_whole(padding) and 0 <= padding < sizes[vocabulary]):
         yield f"pad_token_id must be an id of the vocabulary, from 0 to {sizes[vocabulary] - 1}, or null, got {padding!r}"
+    pruned, layers = options.get("pruned_heads") or {}, sizes.get(aliases.get("num_hidden_layers", "num_hidden_layers"))
+    if not wrong and layers is not None and (beyond := [layer for layer in pruned if int(layer) >= layers]):
+        yield f"pruned_heads must name layers of the model, from 0 to {layers - 1}, got {beyond[0]}"
+    if (problem := options.get("problem_type")) is not None and problem not in _PROBLEMS:
+        yield f"problem_type must be one of {', '.join(_PROBLEMS)}, or null, got {problem!r}"
     for key in _ACTIVATIONS:
         if key in options and not (isinstance(options[key], str) and options[key] in ACT2FN):
             yield f"{key} must be one of {', '.join(sorted(ACT2FN))}, got {options[key]!r}"

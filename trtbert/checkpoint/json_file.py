@@ -12,17 +12,24 @@ def read_json(path: Path) -> Any:
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise InputError(f"{path} is not a plain file. Copy it again from where the model was saved.")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(value, ensure_ascii=False).encode()
     except FileNotFoundError as error:
         raise InputError(
             f"{path} does not exist. A Hugging Face model folder holds one; copy it from where the model was saved."
         ) from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}. Check the file and its permissions.") from error
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise InputError(
+            f"{path} holds {half!a}, a lone surrogate, which is no character. Write the whole character in its place."
+        ) from error
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}). Download it or save the model again.") from error
     except RecursionError as error:
         raise InputError(f"{path} is nested too deeply to be a config. Download it or save the model again.") from error
+    return value
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from trtbert.checkpoint.heads import Step
 from trtbert.checkpoint.modules import MODULES, encoder_folder, max_seq_length
 from trtbert.checkpoint.new_head import with_new_head
 from trtbert.checkpoint.sentence_transformers import sentence_head
-from trtbert.checkpoint.tokenizer import VOCABULARY_FILES, Tokenizer, read_tokenizer
+from trtbert.checkpoint.tokenizer import VOCABULARY_FILES, Tokenizer, check_ids, read_tokenizer
 from trtbert.checkpoint.torch_model import load_model
 from trtbert.checkpoint.weights import WEIGHT_FILES, read_weights, sha256_of
 from trtbert.tasks import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, Task
@@ -87,10 +87,12 @@ def read_checkpoint(
         config, state = with_new_head(config, chosen, state, new_labels, seed=seed)
     limit = max_seq_length(inner) if chosen == "sentence-similarity" else None
     max_length = _max_length(config, read, limit)
+    model = load_model(config, chosen, state)
+    check_ids(read, model.get_input_embeddings().num_embeddings)
     return Checkpoint(
         folder=folder,
         task=chosen,
-        model=load_model(config, chosen, state),
+        model=model,
         tokenizer=read,
         head=head,
         max_length=max_length,

@@ -10,17 +10,20 @@ from typing import Any
 import tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from trtbert.checkpoint.json_file import read_json
+from trtbert.checkpoint.json_file import read_json, read_object
 from trtbert.errors import InputError
 from trtbert.package import TokenizerFacts
 
 logger = logging.getLogger(__name__)
 
 TOKENIZER = "tokenizer.json"
+_CONFIG = "tokenizer_config.json"
 _VOCABULARIES = (TOKENIZER, "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model")
 VOCABULARY_FILES = (*_VOCABULARIES, "merges.txt", "added_tokens.json")
 """What a tokenizer that is written anew replaces."""
 _PAD_TOKENS = ("[PAD]", "<pad>")
+_ODD_TEXT = "\u16a0 \U00010380"
+"""Letters of scripts that hardly any vocabulary holds: they need the unknown token."""
 _NO_LIMIT = 1_000_000
 """transformers writes a huge number where a tokenizer has no limit."""
 
@@ -55,7 +58,16 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     """Read the tokenizer in `folder`, converting a slow one; InputError where there is none or it cannot be read."""
     if odd := sorted(path.name for path in folder.glob("*") if path.exists() and not (path.is_file() or path.is_dir())):
         raise InputError(f"{folder} holds what is no plain file: {', '.join(odd)}. Remove it, or give another folder.")
+    if (folder / _CONFIG).is_file():
+        read_object(folder / _CONFIG)  # transformers takes it for an empty one where it is no object
     fast = _load(folder)
+    try:
+        _plain_backend(fast).encode(_ODD_TEXT)
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        raise InputError(
+            f"The tokenizer in {folder} cannot read an unknown word: {error}. Copy the whole vocabulary, or name its token as unk_token in "
+            f"{_CONFIG}."
+        ) from error
     path = folder / TOKENIZER
     own = frozenset(tokenizers.Tokenizer.from_file(str(path)).get_vocab()) if path.is_file() else None
     return Tokenizer(folder=folder, fast=fast, own_tokens=own)
@@ -66,17 +78,15 @@ def write_tokenizer(tokenizer: Tokenizer, output: Path, *, num_rows: int) -> Tok
 
     Raises InputError where the tokenizer gives ids that a word embedding of `num_rows` rows does not have.
     """
-    backend = tokenizer.fast.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
-    content = json.loads(backend.to_str())
+    content = json.loads(_plain_backend(tokenizer.fast).to_str())
     outside = {token: index for token, index in tokenizer.fast.get_vocab().items() if index >= num_rows}
     _check_vocabulary(tokenizer, outside, num_rows)
+    check_ids(tokenizer, num_rows)
     content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] not in outside]
     facts = _facts(tokenizer, len(tokenizer.fast.get_vocab()) - len(outside))
     output.mkdir(parents=True, exist_ok=True)
     (output / TOKENIZER).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    for name in ("tokenizer_config.json", "config.json"):
+    for name in (_CONFIG, "config.json"):
         if (tokenizer.folder / name).is_file():
             _copy_without_code(tokenizer.folder / name, output / name)
     return facts
@@ -90,6 +100,25 @@ def _check_vocabulary(tokenizer: Tokenizer, outside: dict[str, int], num_rows: i
             f"The tokenizer in {tokenizer.folder} does not belong to this model: it gives ids up to {max(outside.values())}, but the word "
             f"embedding has only {num_rows} rows. Use the tokenizer that the model was trained with."
         )
+
+
+def check_ids(tokenizer: Tokenizer, num_rows: int) -> None:
+    """InputError where an unknown word, the tokens around a text or its padding have ids that are no row of the word embedding."""
+    fast = tokenizer.fast
+    ids = _plain_backend(fast).encode(_ODD_TEXT).ids + [fast.pad_token_id] * (fast.pad_token_id is not None)
+    if (largest := max(ids, default=0)) >= num_rows:
+        raise InputError(
+            f"The tokenizer in {tokenizer.folder} gives {fast.convert_ids_to_tokens(largest)!r} the id {largest}, but the word "
+            f"embedding has only {num_rows} rows. Name a token of the vocabulary in its place in {_CONFIG}, or use the model's tokenizer."
+        )
+
+
+def _plain_backend(fast: Any) -> tokenizers.Tokenizer:
+    """What a transformers tokenizer runs, which then neither cuts nor pads."""
+    backend: tokenizers.Tokenizer = fast.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
 
 
 def _load(folder: Path) -> Any:

@@ -81,7 +81,7 @@ def _shards(index: Path) -> tuple[Path, ...]:
     names = sorted({str(name) for name in weight_map.values()})
     if outside := [name for name in names if Path(name).name != name]:
         raise InputError(f"{index} names shards outside its folder: {outside}. Only plain file names are allowed.")
-    if missing := [name for name in names if not (index.parent / name).is_file()]:
+    if missing := [name for name in names if not os.path.isfile(index.parent / name)]:  # noqa: PTH113  # Path.is_file may raise
         raise InputError(
             f"{len(missing)} of {len(names)} shards that {index.name} names are missing: {', '.join(missing[:3])}. Download them."
         )

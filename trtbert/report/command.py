@@ -8,6 +8,7 @@ from typing import Any
 
 from trtbert.benchmark.config import BenchmarkConfig
 from trtbert.errors import InputError, MissingRuntimeError
+from trtbert.flags import to_path
 from trtbert.output_files import check_file, write_file
 from trtbert.package import check_outside, open_package
 
@@ -22,9 +23,9 @@ def add_report(commands: Any) -> argparse.ArgumentParser:
         "several packages are compared. The page needs no network.",
         epilog="example:\n  trtbert report my-package -o report.html --measure",
     )
-    command.add_argument("packages", type=_path, nargs="+", metavar="PKG")
-    command.add_argument("-o", "--output", type=_path, required=True, metavar="FILE.html", help="page to write")
-    command.add_argument("--json", type=_path, metavar="FILE.json", help="write the same facts as JSON")
+    command.add_argument("packages", type=to_path, nargs="+", metavar="PKG")
+    command.add_argument("-o", "--output", type=to_path, required=True, metavar="FILE.html", help="page to write")
+    command.add_argument("--json", type=to_path, metavar="FILE.json", help="write the same facts as JSON")
     command.add_argument(
         "--measure", action="store_true", help="time the packages on this machine, as `trtbert benchmark` does; some minutes"
     )
@@ -87,9 +88,3 @@ def _renderer() -> Callable[[Any], str]:
     except ModuleNotFoundError as error:
         raise MissingRuntimeError(f"The report needs {error.name!r}, which is not installed: pip install 'trtbert[report]'") from error
     return render
-
-
-def _path(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("the path is empty; give a folder or a file")
-    return Path(text)

@@ -3,11 +3,10 @@
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from trtbert.errors import MissingRuntimeError
-from trtbert.flags import add_flags, given
+from trtbert.flags import add_flags, given, to_path
 from trtbert.serve.config import NO_FLAGS, ServeConfig, read_config
 
 
@@ -19,7 +18,7 @@ def add_serve(commands: Any) -> argparse.ArgumentParser:
         "SIGHUP loads them anew. Every flag is an environment variable as well: --port is TRTBERT_SERVE_PORT.",
         epilog="example:\n  trtbert serve my-package --port 8000 --workers 2",
     )
-    command.add_argument("packages", type=Path, nargs="+", metavar="PKG")
+    command.add_argument("packages", type=to_path, nargs="+", metavar="PKG")
     add_flags(command, ServeConfig, without=NO_FLAGS)
     command.set_defaults(command=_serve)
     return command

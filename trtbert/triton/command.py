@@ -1,9 +1,9 @@
-"""`trtbert triton`: its flags, and what it prints."""
+"""`trtbert triton`: its flags, and what it runs."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from trtbert.flags import to_path
 from trtbert.package import Manifest
 from trtbert.triton.repository import write_repository
 from trtbert.triton.tensors import ENGINE_SUFFIX, inputs_of, outputs_of
@@ -17,18 +17,16 @@ def add_triton(commands: Any) -> argparse.ArgumentParser:
         "answers out as from `trtbert serve`. Triton starts from it as it is and installs nothing.",
         epilog="example:\n  trtbert triton my-package -o model-repository",
     )
-    command.add_argument("packages", type=Path, nargs="+", metavar="PKG")
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="REPO", help="repository folder to write")
+    command.add_argument("packages", type=to_path, nargs="+", metavar="PKG")
+    command.add_argument("-o", "--output", type=to_path, required=True, metavar="REPO", help="repository folder to write")
     command.add_argument("--force", action="store_true", help="replace a repository that is there")
-    command.set_defaults(command=_triton)
     return command
 
 
-def _triton(parsed: argparse.Namespace) -> None:
+def run_triton(parsed: argparse.Namespace) -> list[str]:
+    """The lines to print."""
     packages = write_repository(parsed.packages, parsed.output, force=parsed.force)
-    for name, package in packages.items():
-        print(_line(name, package.manifest))
-    print(f"wrote {parsed.output}")
+    return [*(_line(name, package.manifest) for name, package in packages.items()), f"wrote {parsed.output}"]
 
 
 def _line(name: str, manifest: Manifest) -> str:
