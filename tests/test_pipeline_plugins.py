@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tests.models import make_checkpoint
 from tests.plugin_libraries import make_library
 from tests.sources import BERT, MPNET, make_source
-from trtbert import engines, pipeline
+from trtbert import engines, verification
 from trtbert.cli import main
 from trtbert.ops import DOMAIN
 from trtbert.package import Manifest, Packing, PluginLibrary, open_package
@@ -286,9 +286,9 @@ def test_an_engine_is_verified_on_what_it_takes(
     packing = None if takes_left_padding is None else Packing(takes_left_padding=takes_left_padding)
     manifest = open_package(tmp_path / "package.build-kit").manifest.model_copy(update={"packing": packing})
     left, right = (np.array([row, [1, 1]], np.int32) for row in ([0, 1], [1, 0]))
-    assert pipeline._fits({"attention_mask": left}, manifest) == is_fitting
-    assert pipeline._fits({"attention_mask": right}, manifest)
-    assert pipeline._fits({"attention_mask": np.array([[0, 0], [1, 1]], np.int32)}, manifest), "a text of padding alone starts with none"
+    assert verification.fits({"attention_mask": left}, manifest) == is_fitting
+    assert verification.fits({"attention_mask": right}, manifest)
+    assert verification.fits({"attention_mask": np.array([[0, 0], [1, 1]], np.int32)}, manifest), "a text of padding alone starts with none"
 
 
 def test_a_relative_bias_is_not_packed(library: Path, sources: Any, tmp_path: Path, capsys: Output) -> None:

@@ -73,7 +73,7 @@ def fits(feeds: Feeds, manifest: Manifest) -> bool:
     """Whether a profile of the engine takes the batch, and packing does not change it; an engine without profiles takes all shapes."""
     if manifest.packing is not None and not manifest.packing.takes_left_padding and starts_with_padding(feeds):
         return False
-    batch, length = feeds[INPUT_IDS].shape
+    batch, length = feeds[ATTENTION_MASK].shape
     return not manifest.profiles or any(
         p.batch_size.min <= batch <= p.batch_size.max and (p.seq_len is None or p.seq_len.min <= length <= p.seq_len.max)
         for p in manifest.profiles
