@@ -147,6 +147,23 @@ def test_what_was_not_chosen_and_has_no_interval_is_not_said(single: Report) -> 
     assert "stay in float were chosen" in text and "there is no interval, see Accuracy" in text and "too few differ" in text
 
 
+def test_a_latency_with_nothing_beside_it_is_not_called_compared(measured: Report) -> None:
+    facts = copy.deepcopy(measured.facts)
+    assert "beside its baseline" in render(facts) and "No baseline" not in render(facts)
+    for contender in facts["measurement"]["contenders"]:
+        contender["baseline"] = None
+    assert "beside its baseline" not in render(facts) and "No baseline" in render(facts)
+
+
+def test_it_says_how_long_the_texts_were(single: Report) -> None:
+    facts = copy.deepcopy(single.facts)
+    (package,) = facts["packages"]
+    assert package["verification"]["max_tokens"] == package["max_length"] < 512
+    assert f"up to {package['max_length']} tokens." in render(facts)
+    package["max_length"], package["verification"]["max_tokens"] = 2048, 512
+    assert "up to 512 tokens, where the model takes 2048." in render(facts)
+
+
 def test_nothing_compared_is_not_verified(packages: Packages, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     shutil.copytree(packages.floats, empty)
