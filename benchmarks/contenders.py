@@ -114,9 +114,10 @@ def _race(contenders: Sequence[Contender], workloads: Mapping[Name, Workload], m
             for name, workload in small.items():
                 turns = [partial(process.call, _turn, *workload) for process in workers]
                 timings[name] = _race_turns(contenders, turns, max_rounds, seconds)
-    for name in workloads.keys() - small.keys():
-        turns = [partial(_call_alone, contender, _turn, *workloads[name]) for contender in contenders]
-        timings[name] = _race_turns(contenders, turns, max_rounds, seconds)
+    for name, workload in workloads.items():
+        if name not in small:
+            turns = [partial(_call_alone, contender, _turn, *workload) for contender in contenders]
+            timings[name] = _race_turns(contenders, turns, max_rounds, seconds)
     return {name: timings[name] for name in workloads}
 
 

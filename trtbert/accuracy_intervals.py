@@ -24,6 +24,7 @@ _Z = 1.959964
 """Of a normal distribution, 95 % lie within so many standard deviations."""
 _NUM_DRAWS = 2000
 _LEAST_DIFFERING = 5
+"""Scores unlike the commonest, of which a bootstrap says something."""
 
 
 class BlockJudge(Judge):
