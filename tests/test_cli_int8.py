@@ -115,11 +115,10 @@ def test_calibration_data_that_is_no_file(name: str, words: str, data: Path, arg
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["relevance", "label"])
-def test_a_ranker_that_was_read_as_a_classifier(name: str, tmp_path: Path, capsys: Output) -> None:
+def test_a_ranker_that_was_read_as_a_classifier(tmp_path: Path, capsys: Output) -> None:
     model = make_checkpoint(tmp_path / "model", "bert", task="text-ranking", num_hidden_layers=1)
     capsys.readouterr()  # the progress of saving it
-    row = json.dumps({"query": "the bank", "document": "a bank account", name: 1})
+    row = json.dumps({"query": "the bank", "document": "a bank account", "relevance": 1})
     (tmp_path / "eval.jsonl").write_text(f"{row}\n" * 20)
     options = ["--precision", "int8", "--max-drop", "1", "--eval-data", str(tmp_path / "eval.jsonl"), "--runtime", "onnxruntime"]
     code, message = failure(capsys, ["compile", str(model), "-o", str(tmp_path / "package"), *options])
